@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pluggy
 
+from mailer.mail import Attachment
 from mailer.vocabulary import EventType, OutcomeKind
 
 if TYPE_CHECKING:
@@ -19,16 +20,6 @@ if TYPE_CHECKING:
 
 hookspec = pluggy.HookspecMarker("mailer")
 hookimpl = pluggy.HookimplMarker("mailer")
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """A file that travels with a mail; with `content_id` it is shown inline (`cid:` URL)."""
-
-    filename: str
-    content_type: str
-    content: bytes
-    content_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,84 @@
+"""The values that travel from the API through the store to the senders: batch, message, mail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mailer.vocabulary import Lane
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that travels with a mail; with `content_id` it is shown inline (`cid:` URL)."""
+
+    filename: str
+    content_type: str
+    content: bytes
+    content_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What the recipients of one message share; stored once."""
+
+    subject: str
+    html: str | None = None
+    text: str | None = None
+    topic_id: str | None = None
+    from_email: str | None = None
+    """None: the FROM_EMAIL setting at the time of sending."""
+    reply_to: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    attachments: tuple[Attachment, ...] = ()
+    lane: Lane = Lane.INTERACTIVE
+    track_opens: bool = True
+    track_clicks: bool = False
+    templated: bool = False
+    """True when a recipient brought `data`: only then is `{{ name }}` filled in."""
+    expires_at_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """One address of a message, checked and with an ASCII domain."""
+
+    email: str
+    name: str = ""
+    data: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """One message to be stored: its content and its recipients, each address once."""
+
+    content: Content
+    recipients: tuple[Recipient, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NewBatch:
+    """One request's worth of messages: all stored, or nothing."""
+
+    messages: tuple[NewMessage, ...]
+    transport: str
+    due_at_ms: int
+    """When it may go; at or before `accepted_at_ms` means now."""
+    accepted_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedMail:
+    """A mail a sender has leased, with what is needed to compose it."""
+
+    id: int
+    request_id: str
+    message_id: int
+    """Names the Content it shares; see `store.queue.content`."""
+    recipient: Recipient
+    accepted_at_ms: int
+    due_at_ms: int
+    attempt: int
+    """1 for the first."""
