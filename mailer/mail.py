@@ -62,6 +62,8 @@ class NewMessage:
 class NewBatch:
     """One request's worth of messages: all stored, or nothing."""
 
+    batch_id: str
+    """Unique for ever, characters `[0-9a-f]`; its mails are `{batch_id}-0`, `{batch_id}-1`, …"""
     messages: tuple[NewMessage, ...]
     transport: str
     due_at_ms: int

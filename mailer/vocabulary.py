@@ -47,10 +47,25 @@ MOVES: Final[dict[State, frozenset[State]]] = {
     State.DELIVERED: frozenset({State.COMPLAINED, State.BOUNCED}),
     State.BOUNCED: frozenset(),
     State.COMPLAINED: frozenset(),
-    State.FAILED: frozenset(),
+    # Only by an operator's retry.
+    State.FAILED: frozenset({State.PENDING}),
     State.CANCELLED: frozenset(),
     State.SUPPRESSED: frozenset(),
 }
+
+
+def way(old: State, new: State) -> list[State]:
+    """The shortest series of allowed moves that ends in `new`; empty when there is none."""
+    ways = [[old]]
+    seen = {old}
+    for path in ways:
+        for state in sorted(MOVES[path[-1]] - seen):
+            if state is new:
+                return [*path[1:], new]
+            seen.add(state)
+            ways.append([*path, state])
+    return []
+
 
 UNFINISHED: Final = frozenset({State.PENDING, State.SENDING, State.UNCERTAIN})
 HANDED_OVER: Final = frozenset({State.SENT, State.DELIVERED, State.BOUNCED, State.COMPLAINED})
@@ -79,12 +94,14 @@ class WaitsFor(StrEnum):
     TURN = "turn"
     DUE_TIME = "due_time"
     TOPIC = "topic"
+    ALONE = "alone"
 
 
 WAITS_FOR_MEANINGS: Final[dict[WaitsFor, str]] = {
     WaitsFor.TURN: "may go now: waits for a slot of the rate and for mail before it",
     WaitsFor.DUE_TIME: "scheduled, or deferred by the transport: waits for due_at",
     WaitsFor.TOPIC: "its topic is paused",
+    WaitsFor.ALONE: "its last hand-over ended the sender: waits to be handed over with no other",
 }
 
 

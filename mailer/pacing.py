@@ -1,0 +1,112 @@
+"""The rate limiter: a pure function from the slots on record to the slots that may be granted.
+
+Promise: at hand-over, no window of one second holds more recipients than the limit, over all
+processes, and mail that waits uses nearly all of it. Every slot says from when (`at_us`) and
+until when (`until_us`) it may be used; once used, `until_us` is the instant of its use. A new
+slot is granted only where the slots that may still be used within the window before it leave
+room, so the rule is a sum over what is on record, not an estimate, and it holds in whatever
+order senders come. Slots are spread evenly, since a burst followed by a pause would satisfy the
+rule too but make an interactive mail wait for the pause.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+WINDOW_US: Final = 1_000_000
+GUARD_US: Final = 5_000
+"""What the window is longer than a second, for what passes between our clock and the wire."""
+HORIZON_US: Final = 100_000
+"""How far ahead slots are granted: so long a cancel or an interactive mail may have to wait."""
+TOLERANCE_US: Final = 250_000
+"""How late a slot may be used; later it is given up."""
+CATCH_UP_US: Final = 50_000
+"""How far behind its even spacing a late sender may be and still make up for it."""
+SHARED_SLOT_US: Final = 5_000
+"""Calls of one recipient that start within so short a time share a slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """So many recipients (`capacity`) in any window of `window_us`."""
+
+    capacity: int
+    window_us: int
+
+    @classmethod
+    def per_second(cls, rate: float) -> Limit:
+        """Below one a second the window grows, so that one mail fits in it."""
+        if rate >= 1:
+            return cls(math.floor(rate), WINDOW_US + GUARD_US)
+        return cls(1, math.ceil(WINDOW_US / rate) + GUARD_US)
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A slot on record: its latest possible use, or its actual one, and how many recipients."""
+
+    until_us: int
+    recipients: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The right to hand over `recipients` mails between `at_us` and `until_us`."""
+
+    at_us: int
+    until_us: int
+    recipients: int
+    next_us: int
+    """Where the even spacing has the slot after this one."""
+
+    def holding(self, recipients: int, limit: Limit | None) -> Slot:
+        """The same slot for fewer recipients, with the next one that much earlier."""
+        spare = self.recipients - recipients
+        spared_us = spare * limit.window_us // limit.capacity if limit else 0
+        return Slot(self.at_us, self.until_us, recipients, self.next_us - spared_us)
+
+
+def recipients_a_slot(limit: Limit, batch_size: int) -> int:
+    """How many recipients share one slot, for a transport that takes `batch_size` a call."""
+    share_us = HORIZON_US if batch_size > 1 else SHARED_SLOT_US
+    fitting = limit.capacity * share_us // limit.window_us
+    return max(1, min(fitting, batch_size) if batch_size > 1 else fitting)
+
+
+def plan(
+    recent: Sequence[Granted],
+    *,
+    limit: Limit,
+    next_us: int,
+    now_us: int,
+    recipients: int,
+    batch_size: int,
+) -> list[Slot]:
+    """The slots that may be granted now for up to `recipients` mails, earliest first.
+
+    `recent` are the slots on record, `next_us` where the even
+    spacing has the next one. Nothing is granted beyond `HORIZON_US`; an empty answer means: ask again later.
+    """
+    used = sorted(recent, key=lambda granted: granted.until_us)
+    in_window = sum(granted.recipients for granted in used)
+    oldest = 0
+    slots: list[Slot] = []
+    paced_us = max(next_us, now_us - CATCH_UP_US)
+    while recipients > 0:
+        share = min(recipients, recipients_a_slot(limit, batch_size))
+        at_us = max(paced_us, now_us)
+        # Wait until enough of what was granted before lies a whole window back.
+        while in_window + share > limit.capacity and oldest < len(used):
+            at_us = max(at_us, used[oldest].until_us + limit.window_us)
+            in_window -= used[oldest].recipients
+            oldest += 1
+        if at_us > now_us + HORIZON_US or in_window + share > limit.capacity:
+            break
+        paced_us = max(paced_us, at_us - CATCH_UP_US) + share * limit.window_us // limit.capacity
+        slots.append(Slot(at_us, at_us + TOLERANCE_US, share, paced_us))
+        in_window += share
+        recipients -= share
+    return slots

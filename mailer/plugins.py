@@ -1,0 +1,58 @@
+"""Finding plugins, checking their hooks, and asking them for what they offer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib.metadata import entry_points
+
+import pluggy
+
+from mailer import hookspecs
+from mailer.errors import PluginError, SettingFault, SettingsError
+from mailer.hookspecs import Transport
+from mailer.settings import Settings
+
+ENTRY_POINT_GROUP = "mailer"
+
+
+def load(extra: Iterable[object] = ()) -> pluggy.PluginManager:
+    """All installed plugins, first-party ones included, and any passed.
+
+    Raises PluginError when one can't be imported or has a hook that mailer does not know.
+    """
+    manager = pluggy.PluginManager("mailer")
+    manager.add_hookspecs(hookspecs)
+    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+        if manager.get_plugin(entry_point.name) is not None:
+            continue  # the same distribution may be found twice along the path
+        try:
+            manager.register(entry_point.load(), name=entry_point.name)
+        except Exception as error:
+            raise PluginError(f"plugin {entry_point.name} can't be loaded: {error}") from error
+    for plugin in extra:
+        manager.register(plugin)
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        name = manager.get_name(error.plugin)
+        raise PluginError(f"plugin {name} has a hook mailer does not know: {error}") from error
+    return manager
+
+
+def transports(manager: pluggy.PluginManager, settings: Settings) -> dict[str, Transport]:
+    """The transports these settings configure, the chosen one among them.
+
+    Raises SettingsError when the chosen one is not there.
+    """
+    found: dict[str, Transport] = {}
+    answers: list[Mapping[str, Transport]] = manager.hook.mailer_transports(settings=settings)
+    for named in answers:
+        for name, transport in named.items():
+            if name in found:
+                raise PluginError(f"two plugins offer a transport named {name}")
+            found[name] = transport
+    if settings.transport_name not in found:
+        known = ", ".join(sorted(found)) or "none"
+        problem = f"the transport {settings.transport_name} is not configured or not installed"
+        raise SettingsError([SettingFault("TRANSPORT", problem, f"one of: {known}")])
+    return found

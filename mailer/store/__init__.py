@@ -1,0 +1,83 @@
+"""All of mailer's state: one SQLite file behind one boundary.
+
+Nothing outside sees a connection, a cursor or an SQLite error. Reads may be done at any time;
+what changes anything is called inside `with store.write():`, one durable transaction that may
+combine several such calls. A Store belongs to one thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mailer.store.batches import Batches
+from mailer.store.connection import Database
+from mailer.store.events import Events
+from mailer.store.housekeeping import Housekeeping
+from mailer.store.idempotency import Idempotency
+from mailer.store.mails import Mails
+from mailer.store.outcomes import Outcomes, Rules
+from mailer.store.queue import Queue
+from mailer.store.schema import check_schema
+from mailer.store.senders import Senders
+from mailer.store.slots import Slots
+from mailer.store.status import Status
+from mailer.store.suppressions import Suppressions
+from mailer.store.topics import Topics
+from mailer.store.transports import Transports
+
+
+class Store:
+    """The nouns of one database."""
+
+    def __init__(self, path: Path, rules: Rules) -> None:
+        """Raises SchemaMismatch, StoreDamaged or StoreUnavailable."""
+        self._db = Database(path)
+        try:
+            check_schema(self._db)
+        except BaseException:
+            self._db.close()
+            raise
+        self.path = self._db.path
+        self.batches = Batches(self._db)
+        self.events = Events(self._db)
+        self.housekeeping = Housekeeping(self._db)
+        self.idempotency = Idempotency(self._db)
+        self.mails = Mails(self._db)
+        self.outcomes = Outcomes(self._db, self.events, rules)
+        self.slots = Slots(self._db)
+        self.queue = Queue(self._db, self.slots)
+        self.senders = Senders(self._db)
+        self.status = Status(self._db)
+        self.suppressions = Suppressions(self._db)
+        self.topics = Topics(self._db)
+        self.transports = Transports(self._db)
+
+    @contextmanager
+    def write(self) -> Iterator[None]:
+        """One durable transaction: on disk when the block ends, undone if it raises.
+
+        Raises StoreUnavailable when the database can't be written now.
+        """
+        with self._db.write():
+            yield
+
+    @contextmanager
+    def part(self) -> Iterator[None]:
+        """A part of the running transaction that can fail and be undone by itself."""
+        with self._db.savepoint():
+            yield
+
+    def ping(self) -> None:
+        """Raises StoreError unless the database can be read."""
+        self._db.one("SELECT commits FROM meta")
+
+    def signing_key(self) -> bytes:
+        """The key of the tokens in mails; made with the database, never changed."""
+        row = self._db.one("SELECT signing_key FROM meta")
+        return bytes(row[0]) if row else b""
+
+    def close(self) -> None:
+        """Harmless when done twice."""
+        self._db.close()

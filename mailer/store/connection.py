@@ -1,0 +1,271 @@
+"""One SQLite file, opened, locked and committed in the one right way.
+
+Every write transaction runs under an exclusive `flock` on `<database>-lock`; so does the only
+checkpoint. Commits and checkpoints thus never overlap, whatever the library (SQLite's WAL-reset
+bug, 3.7.0 to 3.51.2, loses committed data when they do), and waiting writers are served in turn.
+The lock file also remembers the number of the last commit: a database that knows fewer has lost
+its `-wal`, or is an older copy, and nothing is sent from it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlite_utils
+from sqlite_utils import Migrations
+
+from mailer.errors import StoreDamaged, StoreError, StoreUnavailable
+
+if TYPE_CHECKING:
+    import sqlite3 as sqlite3
+else:
+    try:
+        import pysqlite3 as sqlite3
+    except ImportError:
+        import sqlite3
+
+BUSY_TIMEOUT_S: Final = 5.0
+BUSY_RETRY_S: Final = 0.0002
+RESERVE_BYTES: Final = 2 * 1024 * 1024
+
+Row = tuple[Any, ...]
+
+# Everything a connection is told, in one place. Checkpoints are the supervisor's, so no
+# connection may start one by itself; FULL syncs each commit, which is what a 200 promises.
+PRAGMAS: Final = (
+    "PRAGMA synchronous = FULL",
+    "PRAGMA wal_autocheckpoint = 0",
+    "PRAGMA cache_size = -16000",
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA query_only = ON",
+)
+
+
+def sqlite_version() -> tuple[int, ...]:
+    """The version of the SQLite library in use."""
+    return sqlite3.sqlite_version_info
+
+
+def has_wal_reset_bug(version: tuple[int, ...]) -> bool:
+    """Whether this SQLite can lose commits that race a checkpoint.
+
+    Fixed in 3.51.3, 3.50.7 and 3.44.6 (https://www.sqlite.org/wal.html#walresetbug).
+    """
+    if version[:2] == (3, 44):
+        return version < (3, 44, 6)
+    if version[:2] == (3, 50):
+        return version < (3, 50, 7)
+    return version < (3, 51, 3)
+
+
+class Database:
+    """A connection of one thread. Reads are autocommitted; writes happen inside `write()` only."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self._lock_fd = _open_private(lock_path(self.path), os.O_RDWR)
+        self._writing = False
+        self._open: sqlite3.Connection | None = None
+        _ = self._connection
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        """The connection; a new one when the last was given up after an I/O error."""
+        if self._open is None:
+            with _translated(self.path):
+                self._open = sqlite3.connect(
+                    self.path, timeout=0, isolation_level=None, check_same_thread=False
+                )
+                for pragma in PRAGMAS:
+                    self._open.execute(pragma)
+        return self._open
+
+    def close(self) -> None:
+        """Close under the lock, since the last connection to close runs a checkpoint."""
+        if self._lock_fd < 0:
+            return
+        with self.locked():
+            self._disconnect()
+        os.close(self._lock_fd)
+        self._lock_fd = -1
+
+    def _disconnect(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the write lock, without a transaction: for checkpoints and closing."""
+        fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+
+    @contextmanager
+    def write(self) -> Iterator[None]:
+        """One durable transaction: on disk when the block ends, undone if it raises.
+
+        Raises StoreUnavailable when the database can't be written now; nothing is stored then.
+        """
+        if self._writing:
+            raise RuntimeError("write() does not nest; use savepoint()")
+        with self.locked(), _translated(self.path):
+            self._writing = True
+            try:
+                self._begin()
+                yield
+                self._commit()
+            except BaseException as error:
+                self._undo(error)
+                raise
+            finally:
+                self._writing = False
+
+    def _begin(self) -> None:
+        """BEGIN IMMEDIATE, waiting for a foreign tool that holds SQLite's own lock."""
+        self._connection.execute("PRAGMA query_only = OFF")
+        deadline = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if _code(error) != _BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(BUSY_RETRY_S)
+            else:
+                return
+
+    def _commit(self) -> None:
+        (commits,) = self._connection.execute(
+            "UPDATE meta SET commits = commits + 1 RETURNING commits"
+        ).fetchone()
+        self._connection.execute("COMMIT")
+        self._connection.execute("PRAGMA query_only = ON")
+        # After the commit, and not synced: on disk it never runs ahead of the database.
+        os.pwrite(self._lock_fd, b"%020d\n" % commits, 0)
+
+    def _undo(self, error: BaseException) -> None:
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            self._connection.execute("PRAGMA query_only = ON")
+        except sqlite3.Error:
+            error = StoreUnavailable("the transaction could not be undone")
+        # After an I/O error the page cache can't be trusted to hold what SQLite believes it
+        # wrote: start again with a new connection, as its documentation of IOERR advises.
+        if isinstance(error, (sqlite3.OperationalError, StoreUnavailable)):
+            self._disconnect()
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """A part of the running transaction that can fail by itself."""
+        self._connection.execute("SAVEPOINT part")
+        try:
+            yield
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK TO part")
+                self._connection.execute("RELEASE part")
+            raise
+        self._connection.execute("RELEASE part")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Several reads that see the same instant; keep it short, it holds back the WAL."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("COMMIT")
+
+    def migrate(self, migrations: Migrations) -> list[str]:
+        """Apply what is missing, each migration in a transaction of its own; their names."""
+        with self.locked(), _translated(self.path):
+            connection = self._connection
+            connection.execute("PRAGMA query_only = OFF")
+            connection.execute("PRAGMA journal_mode = WAL")
+            database = sqlite_utils.Database(connection)
+            names = [migration.name for migration in migrations.pending(database)]
+            migrations.apply(database)
+            connection.execute("PRAGMA query_only = ON")
+            return names
+
+    def run(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> int:
+        """Execute one statement; the number of rows it changed."""
+        with _translated(self.path):
+            return self._connection.execute(sql, parameters).rowcount
+
+    def insert(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> int:
+        """Execute one INSERT; the new row's id."""
+        with _translated(self.path):
+            return self._connection.execute(sql, parameters).lastrowid or 0
+
+    def many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        with _translated(self.path):
+            self._connection.executemany(sql, rows)
+
+    def all(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[Row]:
+        with _translated(self.path):
+            return self._connection.execute(sql, parameters).fetchall()
+
+    def one(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> Row | None:
+        with _translated(self.path):
+            row: Row | None = self._connection.execute(sql, parameters).fetchone()
+            return row
+
+
+def lock_path(database: Path) -> Path:
+    """The file whose lock orders writers, beside the database."""
+    return database.with_name(database.name + "-lock")
+
+
+def remembered_commits(database: Path) -> int:
+    """The number of the last commit any process made, as the lock file remembers it."""
+    try:
+        return int(lock_path(database).read_text() or 0)
+    except FileNotFoundError:
+        return 0
+    except ValueError:
+        raise StoreDamaged(
+            f"{lock_path(database)} does not hold a commit number. It was written by something"
+            " else; remove it if you are sure that the database is the newest copy."
+        ) from None
+
+
+def _open_private(path: Path, flags: int) -> int:
+    try:
+        return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreUnavailable(f"{path}: {error.strerror}") from error
+
+
+_BUSY: Final = 5
+_DAMAGED: Final = frozenset({11, 26})  # SQLITE_CORRUPT, SQLITE_NOTADB
+
+
+def _code(error: sqlite3.Error) -> int:
+    """The primary result code (https://www.sqlite.org/rescode.html)."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """No SQLite error leaves the store: it becomes a sentence of ours."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
+            raise  # a mistake of ours, to be seen as such
+        if _code(error) in _DAMAGED or "decode to UTF-8" in str(error):
+            raise StoreDamaged(f"{path} is damaged: {error}. Restore a back-up.") from error
+        raise StoreUnavailable(f"{path} can't be used now: {error}") from error

@@ -1,0 +1,92 @@
+"""Counters kept in the transactions that change what they count, never recounted on request.
+
+A `Tally` gathers what one transaction changes and writes it once, at its end: a topic's mails
+in each state and results, the depth of each queue, recipients handed over in each minute.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+from mailer.store.connection import Database
+from mailer.vocabulary import MOVES, UNFINISHED, Lane, State
+
+TOPIC_COUNTERS: Final = (
+    "total",
+    *(str(state) for state in State),
+    "deliveries",
+    "bounces",
+    "complaints",
+    "opens",
+    "opens_total",
+    "opens_automated",
+    "clicks",
+    "unsubscribes",
+)
+
+_ADD_TO_TOPIC: Final = "UPDATE topics SET {} WHERE id = :topic".format(
+    ", ".join(f"{name} = {name} + :{name}" for name in TOPIC_COUNTERS)
+)
+
+_NO_CHANGE: Final = dict.fromkeys(TOPIC_COUNTERS, 0)
+
+
+class Tally:
+    """What one transaction changes in the counters."""
+
+    def __init__(self) -> None:
+        self._topics: Counter[tuple[int, str]] = Counter()
+        self._depths: Counter[tuple[str, str]] = Counter()
+        self._sends: Counter[tuple[str, int]] = Counter()
+        self._last_sent: dict[int, int] = {}
+
+    def accepted(self, topic: int, transport: str, lane: Lane, mails: int) -> None:
+        self._topics[topic, "total"] += mails
+        self._topics[topic, State.PENDING] += mails
+        self._depths[transport, lane] += mails
+
+    def moved(
+        self, topic: int, transport: str, lane: str, old: State, new: State, mails: int = 1
+    ) -> None:
+        """Mails went from one state to another, by a move the vocabulary allows."""
+        if new not in MOVES[old]:
+            raise ValueError(f"a mail can't move from {old} to {new}")
+        self._topics[topic, old] -= mails
+        self._topics[topic, new] += mails
+        change = (new in UNFINISHED) - (old in UNFINISHED)
+        if change:
+            self._depths[transport, lane] += change * mails
+
+    def happened(self, topic: int, counter: str) -> None:
+        self._topics[topic, counter] += 1
+
+    def handed_over(self, topic: int, transport: str, at_ms: int) -> None:
+        self._sends[transport, at_ms // 60_000] += 1
+        self._last_sent[topic] = max(at_ms, self._last_sent.get(topic, 0))
+
+    def write(self, db: Database) -> None:
+        """Add it all to the tables, within the running transaction."""
+        by_topic: dict[int, dict[str, int]] = {}
+        for (topic, name), change in self._topics.items():
+            by_topic.setdefault(topic, dict(_NO_CHANGE))[name] = change
+        for topic, changes in by_topic.items():
+            db.run(_ADD_TO_TOPIC, {**changes, "topic": topic})
+        for topic, at_ms in self._last_sent.items():
+            db.run(
+                "UPDATE topics SET last_sent_at_ms = max(coalesce(last_sent_at_ms, 0), ?)"
+                " WHERE id = ?",
+                (at_ms, topic),
+            )
+        for (transport, lane), change in self._depths.items():
+            db.run(
+                "INSERT INTO queue_depths (transport, lane, mails) VALUES (?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET mails = mails + excluded.mails",
+                (transport, lane, change),
+            )
+        for (transport, minute), recipients in self._sends.items():
+            db.run(
+                "INSERT INTO sends (transport, minute, recipients) VALUES (?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET recipients = recipients + excluded.recipients",
+                (transport, minute, recipients),
+            )

@@ -1,0 +1,219 @@
+"""The event log, append-only, and what each event does to the mail it tells of.
+
+A provider's event is stored under the provider's id, once, also when its mail is not known yet:
+it is parked then and applied when the hand-over is recorded. States move forward only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from mailer.hookspecs import ProviderEvent
+from mailer.store.connection import Database
+from mailer.store.counters import Tally
+from mailer.store.mails import split_request_id
+from mailer.store.suppressions import suppress
+from mailer.vocabulary import (
+    SCOPE_EVERYWHERE,
+    EventType,
+    State,
+    SuppressionReason,
+    suppression_scope,
+    way,
+)
+
+_TARGETS: Final = {
+    EventType.SENT: State.SENT,
+    EventType.DELIVERY: State.DELIVERED,
+    EventType.BOUNCE: State.BOUNCED,
+    EventType.COMPLAINT: State.COMPLAINED,
+}
+
+_COUNTERS: Final = {
+    EventType.DELIVERY: "deliveries",
+    EventType.BOUNCE: "bounces",
+    EventType.COMPLAINT: "complaints",
+    EventType.CLICK: "clicks",
+    EventType.UNSUBSCRIBE: "unsubscribes",
+}
+
+AUTOMATED_WITHIN_MS: Final = 1_000
+"""An open or click so soon after the mail was delivered was not made by a person."""
+
+_APPEND: Final = """
+INSERT INTO events (type, at_ms, mail, topic, source, source_event_id, provider_id, request_id,
+    permanent, automated, detail, raw)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING
+"""
+
+_FIND: Final = """
+SELECT m.id, m.topic, t.topic_id, m.transport, m.lane, m.state, m.state_at_ms, m.opened_at_ms,
+    m.recipient
+FROM mails m JOIN topics t ON t.id = m.topic
+WHERE m.id = ?
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Mail:
+    id: int
+    topic: int
+    topic_id: str
+    transport: str
+    lane: str
+    state: State
+    state_at_ms: int
+    opened_at_ms: int | None
+    recipient: str
+
+
+class Events:
+    """Learning what became of mail."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def learn(self, events: Sequence[ProviderEvent], *, now_ms: int) -> int:
+        """Append events and move their mails; how many were new. Runs in a transaction."""
+        tally = Tally()
+        new = 0
+        for event in events:
+            mail = self._find(event)
+            if self._append(event, mail):
+                new += 1
+                if mail is not None:
+                    self._apply(event, mail, now_ms, tally)
+        tally.write(self._db)
+        return new
+
+    def match_parked(self, mails: Sequence[tuple[int, str]], *, now_ms: int) -> None:
+        """Apply events that came before their mail's hand-over was recorded.
+
+        `mails` are ids with the provider's ids just learnt.
+        """
+        tally = Tally()
+        for mail_id, provider_id in mails:
+            for row, type_, at_ms, permanent, automated, detail in self._db.all(
+                "SELECT id, type, at_ms, permanent, automated, detail FROM events"
+                " WHERE mail IS NULL AND provider_id = ? ORDER BY id",
+                (provider_id,),
+            ):
+                mail = self._mail(mail_id)
+                if mail is None:
+                    continue
+                self._db.run(
+                    "UPDATE events SET mail = ?, topic = ? WHERE id = ?", (mail_id, mail.topic, row)
+                )
+                event = ProviderEvent(
+                    EventType(type_),
+                    at_ms,
+                    source="",
+                    source_event_id="",
+                    permanent=bool(permanent),
+                    automated=bool(automated),
+                    detail=detail,
+                )
+                self._apply(event, mail, now_ms, tally)
+        tally.write(self._db)
+
+    def _append(self, event: ProviderEvent, mail: _Mail | None) -> bool:
+        changed = self._db.run(
+            _APPEND,
+            (
+                event.type,
+                event.at_ms,
+                mail.id if mail else None,
+                mail.topic if mail else None,
+                event.source,
+                event.source_event_id or None,
+                event.provider_id,
+                event.request_id,
+                event.permanent,
+                event.automated,
+                event.detail,
+                event.raw or None,
+            ),
+        )
+        return changed > 0
+
+    def _find(self, event: ProviderEvent) -> _Mail | None:
+        """By our own id first, by the provider's second."""
+        if event.request_id is not None:
+            batch_id, position = split_request_id(event.request_id)
+            row = self._db.one(
+                "SELECT first_mail_id + ? FROM batches WHERE batch_id = ? AND mails > ?",
+                (position, batch_id, position),
+            )
+            return self._mail(row[0]) if row else None
+        row = self._db.one("SELECT id FROM mails WHERE provider_id = ?", (event.provider_id,))
+        return self._mail(row[0]) if row else None
+
+    def _mail(self, mail_id: int) -> _Mail | None:
+        row = self._db.one(_FIND, (mail_id,))
+        if row is None:
+            return None
+        id_, topic, topic_id, transport, lane, state, state_at_ms, opened_at_ms, recipient = row
+        return _Mail(
+            id_,
+            topic,
+            topic_id,
+            transport,
+            lane,
+            State(state),
+            state_at_ms,
+            opened_at_ms,
+            recipient,
+        )
+
+    def _apply(self, event: ProviderEvent, mail: _Mail, now_ms: int, tally: Tally) -> None:
+        if event.type is EventType.OPEN:
+            self._opened(event, mail, now_ms, tally)
+        elif event.type in _COUNTERS:
+            tally.happened(mail.topic, _COUNTERS[event.type])
+        target = _TARGETS.get(event.type)
+        if event.type is EventType.BOUNCE and not event.permanent:
+            target = None
+        if target is not None:
+            self._move(mail, target, event, now_ms, tally)
+        self._suppress(event, mail, now_ms)
+
+    def _move(
+        self, mail: _Mail, target: State, event: ProviderEvent, now_ms: int, tally: Tally
+    ) -> None:
+        steps = way(mail.state, target)
+        if not steps:
+            return
+        old = mail.state
+        for new in steps:
+            tally.moved(mail.topic, mail.transport, mail.lane, old, new)
+            old = new
+        self._db.run(
+            "UPDATE mails SET state = ?, state_at_ms = ?, waits_for = NULL, sender = NULL,"
+            " settle_at_ms = NULL, detail = ? WHERE id = ?",
+            (target, now_ms, event.detail or None, mail.id),
+        )
+
+    def _opened(self, event: ProviderEvent, mail: _Mail, now_ms: int, tally: Tally) -> None:
+        soon = mail.state_at_ms + AUTOMATED_WITHIN_MS > now_ms
+        tally.happened(mail.topic, "opens_total")
+        if event.automated or soon:
+            tally.happened(mail.topic, "opens_automated")
+        if mail.opened_at_ms is None:
+            tally.happened(mail.topic, "opens")
+            self._db.run("UPDATE mails SET opened_at_ms = ? WHERE id = ?", (event.at_ms, mail.id))
+
+    def _suppress(self, event: ProviderEvent, mail: _Mail, now_ms: int) -> None:
+        group = suppression_scope(mail.topic_id)
+        match event.type:
+            case EventType.BOUNCE if event.permanent:
+                reason, scope = SuppressionReason.BOUNCE, SCOPE_EVERYWHERE
+            case EventType.COMPLAINT:
+                reason, scope = SuppressionReason.COMPLAINT, group
+            case EventType.UNSUBSCRIBE:
+                reason, scope = SuppressionReason.UNSUBSCRIBE, group
+            case _:
+                return
+        suppress(self._db, mail.recipient, scope, reason, event.detail, now_ms)

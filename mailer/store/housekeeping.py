@@ -1,0 +1,108 @@
+"""The file itself: checkpoints, room on the disk, old rows, and who may run the senders."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+from typing import Final
+
+from mailer.errors import StoreInUse
+from mailer.store.connection import Database
+
+RESERVE_BYTES: Final = 2 * 1024 * 1024
+WAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
+CHECKPOINT_FROM_BYTES: Final = 1024 * 1024
+
+
+class Housekeeping:
+    """What the supervisor's duties do to the file."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    @property
+    def wal_bytes(self) -> int:
+        return _size(self._db.path.with_name(self._db.path.name + "-wal"))
+
+    def checkpoint(self) -> None:
+        """Copy the WAL into the database, under the lock that commits take too.
+
+        A WAL that a long reader let grow past its limit is cut back once it can be.
+        """
+        if self.wal_bytes < CHECKPOINT_FROM_BYTES:
+            return
+        mode = "TRUNCATE" if self.wal_bytes > WAL_LIMIT_BYTES else "PASSIVE"
+        with self._db.locked():
+            self._db.one(f"PRAGMA wal_checkpoint({mode})")
+
+    def optimize(self) -> None:
+        """Let SQLite refresh the statistics its query planner uses."""
+        with self._db.write():
+            self._db.run("PRAGMA optimize")
+
+    @property
+    def reserve(self) -> Path:
+        """A file that only takes up room, to be given up when the disk is full.
+
+        With it the outcomes of mail already handed over can still be recorded.
+        """
+        return self._db.path.with_name(self._db.path.name + "-reserve")
+
+    def give_up_reserve(self) -> bool:
+        """Whether that made room."""
+        try:
+            self.reserve.unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def keep_reserve(self) -> None:
+        """Make the file anew when there is room for it and as much again."""
+        if _size(self.reserve) == RESERVE_BYTES or self.free_bytes() < 2 * RESERVE_BYTES:
+            return
+        with contextlib.suppress(OSError), self.reserve.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+
+    def free_bytes(self) -> int:
+        """Room left on the database's disk for a user who is not root."""
+        disk = os.statvfs(self._db.path.parent)
+        return disk.f_bavail * disk.f_frsize
+
+    def forget_events(self, before_ms: int, step: int) -> int:
+        """Remove old events that belong to no mail; how many went."""
+        return self._db.run(
+            "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE id <"
+            " (SELECT coalesce(min(id), 0) FROM events WHERE at_ms >= ?) AND mail IS NULL LIMIT ?)",
+            (before_ms, step),
+        )
+
+
+class SupervisorLock:
+    """Held for a supervisor's whole life: no two work on the same database."""
+
+    def __init__(self, database: Path) -> None:
+        """Raises StoreInUse, naming the process that holds it."""
+        path = database.resolve().with_name(database.name + "-supervisor")
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._fd, 20, 0).decode().strip() or "unknown"
+            os.close(self._fd)
+            raise StoreInUse(
+                f"another supervisor (pid {holder}) works on {database}; stop it first"
+            ) from None
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        os.close(self._fd)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,315 @@
+"""Claiming: due mail and the slots to send it in, leased to one sender in one transaction.
+
+Interactive mail first, then by due time, then by id. What may not be sent is moved aside on the
+way: mail of paused topics is parked, suppressed and expired mail is finished. Claimed mail is
+`sending` on disk before any transport is called.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mailer.errors import StoreDamaged
+from mailer.mail import Attachment, ClaimedMail, Content
+from mailer.pacing import Limit, Slot
+from mailer.store.batches import content_digest, mail_checksum, recipient_of
+from mailer.store.connection import Database
+from mailer.store.counters import Tally
+from mailer.store.log import append_own
+from mailer.store.slots import Slots
+from mailer.store.suppressions import SUPPRESSED
+from mailer.vocabulary import EventType, Lane, State, WaitsFor
+
+_CANDIDATES: Final = f"""
+SELECT m.id, m.topic, m.message, m.recipient, m.name, m.data, m.checksum, m.due_at_ms, m.attempts,
+    m.lane, b.batch_id || '-' || (m.id - b.first_mail_id), b.accepted_at_ms, g.expires_at_ms,
+    t.paused OR t.cancelling, {SUPPRESSED}
+FROM mails m
+JOIN batches b ON b.id = m.batch
+JOIN messages g ON g.id = m.message
+JOIN topics t ON t.id = m.topic
+WHERE m.transport = ? AND m.waits_for = ? AND m.lane = ? AND m.due_at_ms <= ?
+ORDER BY m.due_at_ms, m.id
+LIMIT ?
+"""
+
+_LEASE: Final = """
+UPDATE mails SET state = 'sending', state_at_ms = ?, waits_for = NULL, attempts = attempts + 1,
+    sender = ?, slot_us = ? WHERE id = ?
+"""
+
+_PARK: Final = "UPDATE mails SET waits_for = 'topic' WHERE id = ?"
+
+_FINISH: Final = """
+UPDATE mails SET state = ?, state_at_ms = ?, waits_for = NULL, detail = ? WHERE id = ?
+"""
+
+_NEXT_DUE: Final = """
+SELECT min(due_at_ms) FROM mails WHERE transport = ? AND waits_for = 'due_time' AND lane = ?
+"""
+
+_ANY: Final = """
+SELECT 1 FROM mails WHERE transport = ? AND waits_for = ? AND lane = ? AND due_at_ms <= ? LIMIT 1
+"""
+
+_CONTENT: Final = """
+SELECT g.expires_at_ms, g.subject, g.html, g.text, g.from_email, g.reply_to, g.headers, g.tags,
+    g.track_opens, g.track_clicks, g.templated, g.digest, t.topic_id, g.lane
+FROM messages g JOIN topics t ON t.id = g.topic
+WHERE g.id = ?
+"""
+
+# Whatever the wall clock says, mail that waits for its turn only is due.
+_EVER: Final = 2**62
+
+PARKED_A_CLAIM: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a sender could hand over now, through one transport."""
+
+    sender: int
+    transport: str
+    limit: Limit | None
+    batch_size: int
+    calls: int
+    """Calls it has room for; of these, `calls_bulk` may be of the bulk lane."""
+    calls_bulk: int
+    bulk_quota: int | None = None
+    """What the 24-hour quota leaves for bulk mail; None: no quota."""
+    quota: int | None = None
+    """What it leaves for any mail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Mails to be handed over within one slot, from `slot.at_us` on, by this sender alone."""
+
+    slot_id: int
+    slot: Slot
+    mails: tuple[ClaimedMail, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    mail: ClaimedMail
+    topic: int
+    lane: Lane
+    expires_at_ms: int | None
+    held: bool
+    suppressed: bool
+
+
+class Queue:
+    """What waits to be sent."""
+
+    def __init__(self, db: Database, slots: Slots) -> None:
+        self._db = db
+        self._slots = slots
+
+    def has_due(self, transport: str, now_ms: int) -> bool:
+        """Whether a claim would find anything: a read, for the idle."""
+        return any(
+            self._db.one(_ANY, (transport, waits_for, lane, latest))
+            for waits_for, latest in (
+                (WaitsFor.TURN, _EVER),
+                (WaitsFor.DUE_TIME, now_ms),
+                (WaitsFor.ALONE, _EVER),
+            )
+            for lane in Lane
+        )
+
+    def next_due_at_ms(self, transport: str) -> int | None:
+        """When the next scheduled or deferred mail is due."""
+        found = [self._db.one(_NEXT_DUE, (transport, lane)) for lane in Lane]
+        return min((row[0] for row in found if row and row[0] is not None), default=None)
+
+    def claim(self, ask: Ask, *, now_ms: int, now_us: int) -> list[Lease]:
+        """Lease due mails and their slots, in the running transaction."""
+        slots = self._slots.plan(
+            ask.transport,
+            ask.limit,
+            now_us=now_us,
+            recipients=ask.calls * ask.batch_size,
+            batch_size=ask.batch_size,
+        )
+        tally = Tally()
+        room = sum(slot.recipients for slot in slots)
+        if ask.quota is not None:
+            room = min(room, max(0, ask.quota))
+        mails = self._take(ask, Lane.INTERACTIVE, room, now_ms, tally)
+        bulk_room = min(room - len(mails), ask.calls_bulk * ask.batch_size)
+        if ask.bulk_quota is not None:
+            bulk_room = min(bulk_room, max(0, ask.bulk_quota))
+        mails += self._take(ask, Lane.BULK, bulk_room, now_ms, tally)
+        leases = self._lease(ask, mails, slots, now_ms, tally)
+        tally.write(self._db)
+        return leases
+
+    def claim_alone(self, ask: Ask, *, now_ms: int, now_us: int) -> list[Lease]:
+        """Lease one mail whose last hand-over ended its sender, to be sent with no other."""
+        slots = self._slots.plan(
+            ask.transport, ask.limit, now_us=now_us, recipients=1, batch_size=ask.batch_size
+        )
+        tally = Tally()
+        mails: list[_Candidate] = []
+        for lane in Lane:
+            if slots and not mails and ask.quota != 0:
+                mails = self._sorted_out(
+                    self._candidates(ask.transport, WaitsFor.ALONE, lane, _EVER, 1),
+                    ask.transport,
+                    now_ms,
+                    tally,
+                )
+        leases = self._lease(ask, mails, slots, now_ms, tally)
+        tally.write(self._db)
+        return leases
+
+    def _take(self, ask: Ask, lane: Lane, room: int, now_ms: int, tally: Tally) -> list[_Candidate]:
+        """Up to `room` mails of a lane that may go, oldest due first."""
+        taken: list[_Candidate] = []
+        looked_at = 0
+        while len(taken) < room and looked_at < room + PARKED_A_CLAIM:
+            waiting = sorted(
+                (
+                    *self._candidates(ask.transport, WaitsFor.TURN, lane, _EVER, room),
+                    *self._candidates(ask.transport, WaitsFor.DUE_TIME, lane, now_ms, room),
+                ),
+                key=lambda candidate: (candidate.mail.due_at_ms, candidate.mail.id),
+            )
+            already = {candidate.mail.id for candidate in taken}
+            found = [c for c in waiting if c.mail.id not in already][: room - len(taken)]
+            if not found:
+                break
+            looked_at += len(found)
+            good = self._sorted_out(found, ask.transport, now_ms, tally)
+            taken += good
+            if len(good) == len(found):
+                break
+        return taken
+
+    def _candidates(
+        self, transport: str, waits_for: WaitsFor, lane: Lane, latest_due_ms: int, limit: int
+    ) -> Iterator[_Candidate]:
+        rows = self._db.all(_CANDIDATES, (transport, waits_for, lane, latest_due_ms, limit))
+        for row in rows:
+            yield _candidate(row)
+
+    def _sorted_out(
+        self,
+        candidates: Iterator[_Candidate] | list[_Candidate],
+        transport: str,
+        now_ms: int,
+        tally: Tally,
+    ) -> list[_Candidate]:
+        """Those that may be sent; the others are parked or finished."""
+        good = []
+        for candidate in candidates:
+            if candidate.held:
+                self._db.run(_PARK, (candidate.mail.id,))
+            elif candidate.suppressed:
+                why = "the address is on the suppression list"
+                self._finish(candidate, transport, State.SUPPRESSED, why, now_ms, tally)
+            elif candidate.expires_at_ms is not None and candidate.expires_at_ms <= now_ms:
+                why = "expired before it could be sent"
+                self._finish(candidate, transport, State.FAILED, why, now_ms, tally)
+            else:
+                good.append(candidate)
+        return good
+
+    def _finish(
+        self,
+        candidate: _Candidate,
+        transport: str,
+        state: State,
+        why: str,
+        now_ms: int,
+        tally: Tally,
+    ) -> None:
+        mail_id = candidate.mail.id
+        self._db.run(_FINISH, (state, now_ms, why, mail_id))
+        tally.moved(candidate.topic, transport, candidate.lane, State.PENDING, state)
+        append_own(self._db, [(EventType(state), now_ms, mail_id, candidate.topic, "queue", why)])
+
+    def _lease(
+        self, ask: Ask, mails: list[_Candidate], slots: list[Slot], now_ms: int, tally: Tally
+    ) -> list[Lease]:
+        leases = []
+        rows = []
+        position = 0
+        for slot in slots:
+            part = mails[position : position + slot.recipients]
+            if not part:
+                break
+            position += len(part)
+            filled = slot.holding(len(part), ask.limit)
+            slot_id = self._slots.record(ask.transport, ask.sender, filled) if ask.limit else 0
+            leases.append(Lease(slot_id, filled, tuple(c.mail for c in part)))
+            rows += [(now_ms, ask.sender, slot.at_us, c.mail.id) for c in part]
+            for c in part:
+                tally.moved(c.topic, ask.transport, c.lane, State.PENDING, State.SENDING)
+        self._db.many(_LEASE, rows)
+        return leases
+
+    def content(self, message: int) -> Content:
+        """A message's content. Raises StoreDamaged when it is not what was accepted."""
+        row = self._db.one(_CONTENT, (message,))
+        attachments = self._db.all(
+            "SELECT filename, content_type, content_id, content FROM attachments"
+            " WHERE message = ? ORDER BY position",
+            (message,),
+        )
+        if row is None or content_digest(row[:-3], attachments) != row[-3]:
+            raise StoreDamaged(
+                f"{self._db.path} is damaged: the content of message {message} is not what was"
+                " accepted. Nothing more is sent from it; restore a back-up."
+            )
+        return _content(row, attachments)
+
+
+def _candidate(row: tuple[Any, ...]) -> _Candidate:
+    (mail_id, topic, message, recipient, name, data, checksum, due_at_ms, attempts) = row[:9]
+    (lane, request_id, accepted_at_ms, expires_at_ms, held, suppressed) = row[9:]
+    if mail_checksum(message, recipient, name, data) != checksum:
+        raise StoreDamaged(
+            f"the database is damaged: mail {request_id} is not what was accepted."
+            " Nothing more is sent from it; restore a back-up."
+        )
+    mail = ClaimedMail(
+        id=mail_id,
+        request_id=request_id,
+        message_id=message,
+        recipient=recipient_of(recipient, name, data),
+        accepted_at_ms=accepted_at_ms,
+        due_at_ms=due_at_ms,
+        attempt=attempts + 1,
+    )
+    return _Candidate(mail, topic, Lane(lane), expires_at_ms, bool(held), bool(suppressed))
+
+
+def _content(row: tuple[Any, ...], attachments: list[tuple[Any, ...]]) -> Content:
+    (expires_at_ms, subject, html, text, from_email, reply_to, headers, tags) = row[:8]
+    (track_opens, track_clicks, templated, _digest, topic_id, lane) = row[8:]
+    return Content(
+        subject=subject,
+        html=html,
+        text=text,
+        topic_id=topic_id or None,
+        from_email=from_email,
+        reply_to=reply_to,
+        headers=tuple((name, value) for name, value in json.loads(headers)),
+        tags=json.loads(tags),
+        attachments=tuple(
+            Attachment(filename, content_type, content, content_id)
+            for filename, content_type, content_id, content in attachments
+        ),
+        lane=Lane(lane),
+        track_opens=bool(track_opens),
+        track_clicks=bool(track_clicks),
+        templated=bool(templated),
+        expires_at_ms=expires_at_ms,
+    )

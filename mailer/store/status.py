@@ -1,0 +1,60 @@
+"""One look at everything that waits, for `mailer status` and `/ready`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mailer.store.connection import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """The unfinished mails of one transport and lane."""
+
+    transport: str
+    lane: str
+    mails: int
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A transport its provider has paused."""
+
+    transport: str
+    blocked_until_us: int
+    blocked_reason: str
+
+
+class Status:
+    """What the store knows of the whole."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def depths(self) -> list[Depth]:
+        rows = self._db.all("SELECT transport, lane, mails FROM queue_depths ORDER BY 1, 2")
+        return [Depth(*row) for row in rows]
+
+    def blocks(self, now_us: int) -> list[Block]:
+        rows = self._db.all(
+            "SELECT transport, blocked_until_us, blocked_reason FROM transports"
+            " WHERE blocked_until_us > ?",
+            (now_us,),
+        )
+        return [Block(*row) for row in rows]
+
+    def handed_over(self, since_us: int) -> int:
+        """Recipients in slots of the rate whose (latest) use is since then."""
+        row = self._db.one(
+            "SELECT coalesce(sum(recipients), 0) FROM slots WHERE until_us >= ?", (since_us,)
+        )
+        return int(row[0]) if row else 0
+
+    def oldest_due_at_ms(self, now_ms: int) -> int | None:
+        """When the mail that has waited longest was due."""
+        row = self._db.one(
+            "SELECT min(due_at_ms) FROM (SELECT min(due_at_ms) AS due_at_ms FROM mails"
+            " WHERE waits_for IS NOT NULL AND waits_for <> 'topic' AND due_at_ms <= ?)",
+            (now_ms,),
+        )
+        return row[0] if row else None

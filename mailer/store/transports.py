@@ -1,0 +1,114 @@
+"""Transports as all processes see them: paused by the provider, its limits, what was sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from mailer.hookspecs import Quota
+from mailer.store.connection import Database
+
+DAY_MINUTES: Final = 24 * 60
+
+
+@dataclass(frozen=True, slots=True)
+class TransportState:
+    """What is known of a transport. None: it has no such limit, or has not said."""
+
+    transport: str
+    reports_events: bool
+    blocked_until_us: int
+    blocked_reason: str
+    throttled: int
+    """How many throttled answers came in a row."""
+    quota: Quota
+    quota_at_ms: int | None
+
+
+class Transports:
+    """Shared state of the ways out."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def get(self, transport: str) -> TransportState | None:
+        row = self._db.one(
+            "SELECT transport, reports_events, blocked_until_us, blocked_reason, throttled,"
+            " max_per_second, max_24h, sent_24h, quota_at_ms FROM transports WHERE transport = ?",
+            (transport,),
+        )
+        if row is None:
+            return None
+        name, reports_events, blocked_until_us, blocked_reason, throttled, *quota, at_ms = row
+        return TransportState(
+            transport=name,
+            reports_events=bool(reports_events),
+            blocked_until_us=blocked_until_us,
+            blocked_reason=blocked_reason,
+            throttled=throttled,
+            quota=Quota(*quota),
+            quota_at_ms=at_ms,
+        )
+
+    def register(self, transport: str, *, reports_events: bool) -> None:
+        self._db.run(
+            "INSERT INTO transports (transport, reports_events) VALUES (?, ?)"
+            " ON CONFLICT DO UPDATE SET reports_events = excluded.reports_events",
+            (transport, reports_events),
+        )
+
+    def keep_quota(self, transport: str, quota: Quota, now_ms: int) -> None:
+        self._db.run(
+            "UPDATE transports SET max_per_second = ?, max_24h = ?, sent_24h = ?, quota_at_ms = ?"
+            " WHERE transport = ?",
+            (quota.max_per_second, quota.max_24h, quota.sent_24h, now_ms, transport),
+        )
+
+    def block(self, transport: str, until_us: int, reason: str) -> None:
+        """No sender claims for it until then."""
+        self._db.run(
+            "UPDATE transports SET blocked_until_us = max(blocked_until_us, ?),"
+            " blocked_reason = ?, throttled = throttled + 1 WHERE transport = ?",
+            (until_us, reason, transport),
+        )
+
+    def unblock(self, transport: str) -> None:
+        """It took mail again."""
+        self._db.run(
+            "UPDATE transports SET throttled = 0, blocked_reason = ''"
+            " WHERE transport = ? AND throttled > 0",
+            (transport,),
+        )
+
+    def forget_blocks(self) -> None:
+        """After a boot: the instants on record belong to another clock."""
+        self._db.run("UPDATE transports SET blocked_until_us = 0, throttled = 0")
+
+    def sent_since(self, minute: int, transport: str | None = None) -> int:
+        """Recipients handed over since a minute of wall time, over one transport or all."""
+        row = self._db.one(
+            "SELECT coalesce(sum(recipients), 0) FROM sends"
+            " WHERE transport = :transport AND minute >= :minute"
+            if transport
+            else "SELECT coalesce(sum(recipients), 0) FROM sends WHERE minute >= :minute",
+            {"transport": transport, "minute": minute},
+        )
+        return int(row[0]) if row else 0
+
+    def left_today(self, transport: str, now_ms: int) -> int | None:
+        """What the provider's rolling 24-hour quota leaves; None without a quota.
+
+        The provider's own count includes what others sent through the same account; since then
+        ours is added. Of the two counts the higher holds.
+        """
+        state = self.get(transport)
+        if state is None or state.quota.max_24h is None:
+            return None
+        ours = self.sent_since(now_ms // 60_000 - DAY_MINUTES, transport)
+        theirs = 0
+        if state.quota.sent_24h is not None and state.quota_at_ms is not None:
+            theirs = state.quota.sent_24h + self.sent_since(state.quota_at_ms // 60_000, transport)
+        return max(0, state.quota.max_24h - max(ours, theirs))
+
+    def forget_sends(self, before_minute: int) -> None:
+        self._db.run("DELETE FROM sends WHERE minute < ?", (before_minute,))
