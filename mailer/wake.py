@@ -29,9 +29,9 @@ class Bell:
     def ring(self) -> None:
         """Wake every sender that listens; never waits, never raises."""
         with contextlib.suppress(OSError), _reachable(self._directory) as directory:
-            for name in os.listdir(directory):
+            for listener in Path(directory).iterdir():
                 with contextlib.suppress(OSError):
-                    self._socket.sendto(b"", f"{directory}/{name}")
+                    self._socket.sendto(b"", str(listener))
 
     def close(self) -> None:
         self._socket.close()

@@ -217,7 +217,8 @@ class Batches:
             self._db.run("DELETE FROM mails WHERE id BETWEEN ? AND ?", bounds)
         if len(part) < step:
             self._db.run(
-                "DELETE FROM attachments WHERE message IN (SELECT id FROM messages WHERE batch = ?)",
+                "DELETE FROM attachments"
+                " WHERE message IN (SELECT id FROM messages WHERE batch = ?)",
                 (batch,),
             )
             self._db.run("DELETE FROM messages WHERE batch = ?", (batch,))
