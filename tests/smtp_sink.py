@@ -109,10 +109,14 @@ class SmtpSink:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        asyncio.run_coroutine_threadsafe(self.stop(), self._loop).result(10)
+        self.shut()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
+
+    def shut(self) -> None:
+        """Stop listening and break every connection."""
+        asyncio.run_coroutine_threadsafe(self.stop(), self._loop).result(10)
 
     async def start(self, port: int) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
