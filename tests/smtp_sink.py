@@ -241,17 +241,20 @@ class _Conversation:
             await asyncio.sleep(self.sink.script.delay_s)
         self.reset()
         self.mails += 1
-        if self.sink.script.replies.get("DOT") is None:
-            self.sink.on_mail(mail)
-            await self.answer("DOT", "250 2.0.0 ok: queued")
-        elif await self.answer("DOT", "250 2.0.0 ok: queued") == 250:
-            self.sink.on_mail(mail)
+        reply = self.sink.script.reply("DOT", "250 2.0.0 ok: queued")
+        if reply.startswith("250"):
+            self.sink.on_mail(mail)  # before the reply: who has read that finds the mail here
+        await self.say(reply)
         if self.mails == self.sink.script.drop_idle_after:
             raise ConnectionAbortedError
 
     async def answer(self, verb: str, usual: str) -> int:
         """Send the reply the script has for this verb; returns its code."""
         reply = self.sink.script.reply(verb, usual)
+        await self.say(reply)
+        return int(reply[:3])
+
+    async def say(self, reply: str) -> None:
         if reply == DROP:
             raise ConnectionAbortedError
         if reply == HANG:
@@ -262,7 +265,6 @@ class _Conversation:
             await asyncio.sleep(0.05)
         self.writer.write(reply.encode() + b"\r\n")
         await self.writer.drain()
-        return int(reply[:3])
 
 
 def _address(argument: str) -> str:

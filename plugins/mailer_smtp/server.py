@@ -12,7 +12,7 @@ import ssl
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from mailer.errors import SettingFault, SettingsError
 
@@ -102,7 +102,7 @@ def _read(url: str) -> Server:
         raise ValueError("user or password has characters outside ASCII")
     return Server(
         host=parts.hostname,
-        port=parts.port or (465 if from_start else 587),
+        port=_port(parts) or (465 if from_start else 587),
         tls=_tls(options, parts.hostname, from_start),
         tls_from_start=from_start,
         user=user or None,
@@ -110,6 +110,13 @@ def _read(url: str) -> Server:
         ehlo=options.get("ehlo") or _own_name(),
         timeout_s=_timeout_s(options.get("timeout_s", "30")),
     )
+
+
+def _port(parts: SplitResult) -> int | None:
+    try:
+        return parts.port
+    except ValueError:  # its words may be the password, when the URL lacks its host
+        raise ValueError("its port is no number up to 65535") from None
 
 
 def _tls(options: dict[str, str], host: str, from_start: bool) -> ssl.SSLContext | None:

@@ -85,9 +85,9 @@ class SmtpSession:
             # Said while connecting: it is about us, and no reason to refuse the mail.
             self._drop()
             outcome = _outcome(error.smtp_code, error.smtp_error)
-            if outcome.kind is OutcomeKind.REJECTED:
-                return Outcome(OutcomeKind.DEFERRED, outcome.detail)
-            return outcome
+            if outcome.kind is OutcomeKind.THROTTLED:
+                return outcome
+            return Outcome(OutcomeKind.DEFERRED, outcome.detail)
         except OSError as error:
             self._drop()
             return Outcome(OutcomeKind.DEFERRED, f"{error}")
@@ -133,15 +133,24 @@ class SmtpSession:
         if pipelining:
             self._smtp.send("".join(f"{command}\r\n" for command in commands))
         for command in commands:
-            reply = self._smtp.getreply() if pipelining else self._smtp.docmd(command)
+            if not pipelining:
+                self._smtp.putcmd(command)
+            reply = self._reply()
             yield reply
             if reply[0] == _CLOSING or (reply[0] not in {250, 251, 252} and not pipelining):
                 return
 
+    def _reply(self) -> tuple[int, bytes]:
+        reply = self._smtp.getreply()
+        if self._late:
+            # smtplib takes a line that was cut off for a whole one.
+            raise smtplib.SMTPServerDisconnected("the reply took too long")
+        return reply
+
     def _send_data(self, message: bytes) -> Outcome:
         try:
             self._smtp.send(message.replace(b"\r\n.", b"\r\n..") + b".\r\n")
-            code, words = self._smtp.getreply()
+            code, words = self._reply()
         except OSError as error:
             self._drop()
             return Outcome(OutcomeKind.UNKNOWN, f"no reply after the mail was sent: {error}")
