@@ -12,7 +12,7 @@ from base64 import b64encode, encodebytes
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.message import Message, MIMEPart
-from email.policy import SMTP
+from email.policy import SMTP, compat32
 from email.utils import format_datetime
 from typing import Final
 
@@ -31,6 +31,8 @@ OWN_HEADERS: Final = frozenset(
 HEADER_NAME: Final = re.compile(r"[!-9;-~]{1,76}")
 """RFC 5322 section 3.6.8, and short enough for the line it begins."""
 
+_LEAN: Final = compat32.clone(linesep="\r\n")
+"""Six times as fast as SMTP, which parses every header again; but it can't fold file names."""
 _LINE_CHARS: Final = 76
 _MAX_LINE_CHARS: Final = 998
 _BREAKS: Final = re.compile(r"[\r\n\0]")
@@ -60,7 +62,8 @@ def build(envelope: Envelope, *, date_ms: int | None = None) -> bytes:
         *(_callers(name, value) for name, value in envelope.headers),
         "MIME-Version: 1.0\r\n",
     ]
-    return "".join(lines).encode("ascii") + _body(envelope).as_bytes(policy=SMTP)
+    policy = SMTP if envelope.attachments else _LEAN
+    return "".join(lines).encode("ascii") + _body(envelope).as_bytes(policy=policy)
 
 
 def split_mailbox(mailbox: str) -> tuple[str, str]:
