@@ -55,6 +55,9 @@ class MaildirTransport:
             with _directory(self.path / name) as fd:
                 if name == "tmp":
                     _sweep(fd)
+        for made in (self.path, self.path.parent):  # else `new` itself may be lost with the power
+            with _directory(made.resolve()) as fd:
+                os.fsync(fd)
         return MaildirSession(self.path)
 
     def quota(self) -> Quota:
