@@ -8,6 +8,7 @@ MailerError
 │   ├── NotFound           no such mail, batch or topic
 │   ├── Conflict           it exists, but its state does not allow this
 │   └── QueueFull          more mail waits than MAX_QUEUED allows
+├── TransportUnreachable   the provider can't be reached; nothing was handed over
 ├── ApiError               the command line was refused by the API it talks to
 └── StoreError
     ├── StoreUnavailable   cannot be written for now: disk full, locked, read-only, I/O error
@@ -79,6 +80,13 @@ class Conflict(RequestError):
 
 class QueueFull(RequestError):
     """More mail waits than MAX_QUEUED allows; try again when some has been sent."""
+
+
+class TransportUnreachable(MailerError):
+    """The connection is gone and nothing of this call was handed over.
+
+    Raised by a transport's `send`, it costs no attempt: the mail waits until `open` succeeds.
+    """
 
 
 class ApiError(MailerError):

@@ -81,7 +81,9 @@ class Session(Protocol):
     def send(self, envelopes: Sequence[Envelope]) -> Sequence[Outcome]:
         """Hand over at most `batch_size` mails; one outcome for each, in their order.
 
-        Whatever goes wrong is an outcome. An exception counts as `unknown` for every mail.
+        Whatever goes wrong with a mail is an outcome. `errors.TransportUnreachable` says that the
+        connection is gone and nothing was handed over: the mails wait, no attempt is used, and a
+        new session is opened. Any other exception counts as `unknown` for every mail.
         """
 
     def close(self) -> None:
@@ -103,13 +105,14 @@ class Transport(Protocol):
     def open(self) -> Session:
         """Connect. Called before a slot of the rate is taken, so that none is spent waiting.
 
-        Raises `OSError` when the provider can't be reached.
+        Raises `errors.TransportUnreachable` or `OSError` when the provider can't be reached; it
+        is tried again every few seconds, and mail waits meanwhile.
         """
 
     def quota(self) -> Quota:
         """Ask the provider for its limits; may use the network; called by a duty, not a sender.
 
-        Raises `OSError` when it can't be asked.
+        Raises `errors.TransportUnreachable` or `OSError` when it can't be asked.
         """
 
 

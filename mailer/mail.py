@@ -78,7 +78,7 @@ class ClaimedMail:
     id: int
     request_id: str
     message_id: int
-    """Names the Content it shares; see `store.queue.content`."""
+    """Names the Content it shares; see `store.messages`."""
     recipient: Recipient
     accepted_at_ms: int
     due_at_ms: int

@@ -87,8 +87,8 @@ def plan(
 ) -> list[Slot]:
     """The slots that may be granted now for up to `recipients` mails, earliest first.
 
-    `recent` are the slots on record, `next_us` where the even
-    spacing has the next one. Nothing is granted beyond `HORIZON_US`; an empty answer means: ask again later.
+    `recent` are the slots on record, `next_us` where the even spacing has the next one. Nothing is
+    granted beyond `HORIZON_US`; an empty answer means: ask again later.
     """
     used = sorted(recent, key=lambda granted: granted.until_us)
     in_window = sum(granted.recipients for granted in used)

@@ -17,30 +17,32 @@ from mailer.store.events import Events
 from mailer.store.housekeeping import Housekeeping
 from mailer.store.idempotency import Idempotency
 from mailer.store.mails import Mails
+from mailer.store.messages import Messages
 from mailer.store.outcomes import Outcomes, Rules
 from mailer.store.queue import Queue
-from mailer.store.schema import check_schema
 from mailer.store.senders import Senders
 from mailer.store.slots import Slots
 from mailer.store.status import Status
 from mailer.store.suppressions import Suppressions
 from mailer.store.topics import Topics
 from mailer.store.transports import Transports
+from mailer.store.verify import check_schema
 
 
 class Store:
     """The nouns of one database."""
 
-    def __init__(self, path: Path, rules: Rules) -> None:
+    def __init__(self, path: Path, rules: Rules, lock_timeout_s: float | None = None) -> None:
         """Raises SchemaMismatch, StoreDamaged or StoreUnavailable."""
-        self._db = Database(path)
+        self._db = Database(path, lock_timeout_s)
         try:
             check_schema(self._db)
         except BaseException:
             self._db.close()
             raise
         self.path = self._db.path
-        self.batches = Batches(self._db)
+        self.messages = Messages(self._db)
+        self.batches = Batches(self._db, self.messages)
         self.events = Events(self._db)
         self.housekeeping = Housekeeping(self._db)
         self.idempotency = Idempotency(self._db)
@@ -77,6 +79,10 @@ class Store:
         """The key of the tokens in mails; made with the database, never changed."""
         row = self._db.one("SELECT signing_key FROM meta")
         return bytes(row[0]) if row else b""
+
+    def lock_holder(self) -> int:
+        """The process that took the write lock last."""
+        return self._db.lock_holder()
 
     def close(self) -> None:
         """Harmless when done twice."""

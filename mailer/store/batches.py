@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import zlib
 from dataclasses import dataclass
-from hashlib import blake2b
-from typing import Any, Final
+from typing import Final
 
 from mailer.errors import QueueFull
-from mailer.mail import Content, NewBatch, NewMessage, Recipient
+from mailer.mail import NewBatch, NewMessage, Recipient
 from mailer.store.connection import Database
 from mailer.store.counters import Tally
+from mailer.store.messages import Messages
 from mailer.vocabulary import UNFINISHED, EventType, State, WaitsFor
 
 PRUNE_REVIEW_MS: Final = 24 * 3600 * 1000
@@ -24,17 +24,6 @@ _INSERT_BATCH: Final = """
 INSERT INTO batches
     (batch_id, first_mail_id, mails, transport, accepted_at_ms, due_at_ms, prune_at_ms)
 VALUES (?, ?, ?, ?, ?, ?, ?)
-"""
-
-_INSERT_MESSAGE: Final = """
-INSERT INTO messages (batch, topic, lane, expires_at_ms, subject, html, text, from_email,
-    reply_to, headers, tags, track_opens, track_clicks, templated, digest)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-
-_INSERT_ATTACHMENT: Final = """
-INSERT INTO attachments (message, position, filename, content_type, content_id, content)
-VALUES (?, ?, ?, ?, ?, ?)
 """
 
 _INSERT_MAIL: Final = """
@@ -66,8 +55,9 @@ class Batch:
 class Batches:
     """Accepting mail, and looking at what was accepted together."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, messages: Messages) -> None:
         self._db = db
+        self._messages = messages
 
     def accept(self, batch: NewBatch, *, max_queued: int) -> None:
         """Store all of it in the running transaction.
@@ -108,17 +98,7 @@ class Batches:
     ) -> None:
         content = message.content
         (topic,) = self._db.one(_OPEN_TOPIC, (content.topic_id or "", batch.due_at_ms)) or (0,)
-        message_row = self._db.insert(
-            _INSERT_MESSAGE, (batch_row, topic, str(content.lane), *_content_columns(content))
-        )
-        if content.attachments:
-            self._db.many(
-                _INSERT_ATTACHMENT,
-                [
-                    (message_row, n, a.filename, a.content_type, a.content_id, a.content)
-                    for n, a in enumerate(content.attachments)
-                ],
-            )
+        message_row = self._messages.add(content, batch=batch_row, topic=topic)
         scheduled = batch.due_at_ms > batch.accepted_at_ms
         waits_for = WaitsFor.DUE_TIME if scheduled else WaitsFor.TURN
         tail = (
@@ -216,12 +196,7 @@ class Batches:
             self._db.run("DELETE FROM events WHERE mail BETWEEN ? AND ?", bounds)
             self._db.run("DELETE FROM mails WHERE id BETWEEN ? AND ?", bounds)
         if len(part) < step:
-            self._db.run(
-                "DELETE FROM attachments"
-                " WHERE message IN (SELECT id FROM messages WHERE batch = ?)",
-                (batch,),
-            )
-            self._db.run("DELETE FROM messages WHERE batch = ?", (batch,))
+            self._messages.remove(batch)
             self._db.run("DELETE FROM batches WHERE id = ?", (batch,))
         return len(part) + 1
 
@@ -229,31 +204,6 @@ class Batches:
 def mail_checksum(message: int, email: str, name: str, data: str | None) -> int:
     """Guards a mail's row against bits that changed on disk: SQLite keeps no checksums."""
     return zlib.crc32(f"{message}\0{email}\0{name}\0{data or ''}".encode())
-
-
-def content_digest(columns: tuple[Any, ...], attachments: list[tuple[Any, ...]]) -> bytes:
-    """Guards a message's content likewise."""
-    return blake2b(repr((columns, attachments)).encode(), digest_size=16).digest()
-
-
-def _content_columns(content: Content) -> tuple[Any, ...]:
-    columns = (
-        content.expires_at_ms,
-        content.subject,
-        content.html,
-        content.text,
-        content.from_email,
-        content.reply_to,
-        json.dumps(content.headers),
-        json.dumps(dict(content.tags)),
-        int(content.track_opens),
-        int(content.track_clicks),
-        int(content.templated),
-    )
-    attachments = [
-        (a.filename, a.content_type, a.content_id, a.content) for a in content.attachments
-    ]
-    return (*columns, content_digest(columns, attachments))
 
 
 def recipient_of(email: str, name: str, data: str | None) -> Recipient:

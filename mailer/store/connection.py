@@ -32,7 +32,10 @@ else:
 
 BUSY_TIMEOUT_S: Final = 5.0
 BUSY_RETRY_S: Final = 0.0002
-RESERVE_BYTES: Final = 2 * 1024 * 1024
+LOCK_RETRY_S: Final = 0.001
+
+# The lock file's two lines: the number of the last commit, and who took the lock last.
+_HOLDER_OFFSET: Final = 21
 
 Row = tuple[Any, ...]
 
@@ -67,8 +70,14 @@ def has_wal_reset_bug(version: tuple[int, ...]) -> bool:
 class Database:
     """A connection of one thread. Reads are autocommitted; writes happen inside `write()` only."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, lock_timeout_s: float | None = None) -> None:
+        """With `lock_timeout_s`, waiting longer for the write lock raises StoreUnavailable.
+
+        Others wait in turn for as long as it takes; a process that has to end a holder which is
+        stuck must not.
+        """
         self.path = path.resolve()
+        self._lock_timeout_s = lock_timeout_s
         self._lock_fd = _open_private(lock_path(self.path), os.O_RDWR)
         self._writing = False
         self._open: sqlite3.Connection | None = None
@@ -103,11 +112,36 @@ class Database:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the write lock, without a transaction: for checkpoints and closing."""
-        fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+        self._lock()
         try:
             yield
         finally:
             fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+
+    def _lock(self) -> None:
+        if self._lock_timeout_s is None:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+        else:
+            deadline = time.monotonic() + self._lock_timeout_s
+            while not self._lock_now():
+                if time.monotonic() > deadline:
+                    raise StoreUnavailable(
+                        f"process {self.lock_holder()} has held the write lock of {self.path}"
+                        f" for more than {self._lock_timeout_s} s"
+                    )
+                time.sleep(LOCK_RETRY_S)
+        os.pwrite(self._lock_fd, b"%20d\n" % os.getpid(), _HOLDER_OFFSET)
+
+    def _lock_now(self) -> bool:
+        try:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def lock_holder(self) -> int:
+        """The process that took the write lock last."""
+        return int(os.pread(self._lock_fd, 20, _HOLDER_OFFSET) or 0)
 
     @contextmanager
     def write(self) -> Iterator[None]:
@@ -230,7 +264,7 @@ def lock_path(database: Path) -> Path:
 def remembered_commits(database: Path) -> int:
     """The number of the last commit any process made, as the lock file remembers it."""
     try:
-        return int(lock_path(database).read_text() or 0)
+        return int(lock_path(database).read_bytes()[:_HOLDER_OFFSET] or 0)
     except FileNotFoundError:
         return 0
     except ValueError:

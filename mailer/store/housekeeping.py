@@ -50,6 +50,10 @@ class Housekeeping:
         """
         return self._db.path.with_name(self._db.path.name + "-reserve")
 
+    def has_reserve(self) -> bool:
+        """Whether there is room to record what is handed over."""
+        return self.reserve.exists()
+
     def give_up_reserve(self) -> bool:
         """Whether that made room."""
         try:

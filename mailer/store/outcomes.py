@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from mailer.hookspecs import Outcome
 from mailer.retry import SETTLE_WITHOUT_EVENTS_MS, Decision, decide, settle
+from mailer.settings import Settings
 from mailer.store.connection import Database
 from mailer.store.counters import Tally
 from mailer.store.events import Events
@@ -96,6 +97,15 @@ class Rules:
     max_age_ms: int
     uncertain_grace_ms: int
     uncertain_policy: UncertainPolicy
+
+
+def rules_of(settings: Settings) -> Rules:
+    """The rules these settings make."""
+    return Rules(
+        max_age_ms=settings.max_age_s * 1000,
+        uncertain_grace_ms=settings.uncertain_grace_s * 1000,
+        uncertain_policy=settings.uncertain_policy,
+    )
 
 
 class Outcomes:

@@ -7,15 +7,14 @@ way: mail of paused topics is parked, suppressed and expired mail is finished. C
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 from mailer.errors import StoreDamaged
-from mailer.mail import Attachment, ClaimedMail, Content
+from mailer.mail import ClaimedMail
 from mailer.pacing import Limit, Slot
-from mailer.store.batches import content_digest, mail_checksum, recipient_of
+from mailer.store.batches import mail_checksum, recipient_of
 from mailer.store.connection import Database
 from mailer.store.counters import Tally
 from mailer.store.log import append_own
@@ -55,11 +54,16 @@ _ANY: Final = """
 SELECT 1 FROM mails WHERE transport = ? AND waits_for = ? AND lane = ? AND due_at_ms <= ? LIMIT 1
 """
 
-_CONTENT: Final = """
-SELECT g.expires_at_ms, g.subject, g.html, g.text, g.from_email, g.reply_to, g.headers, g.tags,
-    g.track_opens, g.track_clicks, g.templated, g.digest, t.topic_id, g.lane
-FROM messages g JOIN topics t ON t.id = g.topic
-WHERE g.id = ?
+_NEXT_EXPIRED: Final = """
+SELECT g.id, b.first_mail_id, b.first_mail_id + b.mails - 1
+FROM messages g JOIN batches b ON b.id = g.batch
+WHERE g.expires_at_ms IS NOT NULL AND g.expired = 0 AND g.expires_at_ms <= ?
+ORDER BY g.expires_at_ms LIMIT 1
+"""
+
+_EXPIRED_MAILS: Final = """
+SELECT id, topic, transport, lane FROM mails
+WHERE id BETWEEN ? AND ? AND message = ? AND state = 'pending' LIMIT ?
 """
 
 # Whatever the wall clock says, mail that waits for its turn only is due.
@@ -83,6 +87,8 @@ class Ask:
     """What the 24-hour quota leaves for bulk mail; None: no quota."""
     quota: int | None = None
     """What it leaves for any mail."""
+    alone: bool = False
+    """Ask for one mail whose last hand-over ended its sender, to be sent with no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +124,13 @@ class Queue:
             for waits_for, latest in (
                 (WaitsFor.TURN, _EVER),
                 (WaitsFor.DUE_TIME, now_ms),
-                (WaitsFor.ALONE, _EVER),
             )
             for lane in Lane
         )
+
+    def has_alone(self, transport: str) -> bool:
+        """Whether mail waits to be handed over with no other."""
+        return any(self._db.one(_ANY, (transport, WaitsFor.ALONE, lane, _EVER)) for lane in Lane)
 
     def next_due_at_ms(self, transport: str) -> int | None:
         """When the next scheduled or deferred mail is due."""
@@ -130,6 +139,8 @@ class Queue:
 
     def claim(self, ask: Ask, *, now_ms: int, now_us: int) -> list[Lease]:
         """Lease due mails and their slots, in the running transaction."""
+        if ask.alone:
+            return self._claim_alone(ask, now_ms, now_us)
         slots = self._slots.plan(
             ask.transport,
             ask.limit,
@@ -150,8 +161,7 @@ class Queue:
         tally.write(self._db)
         return leases
 
-    def claim_alone(self, ask: Ask, *, now_ms: int, now_us: int) -> list[Lease]:
-        """Lease one mail whose last hand-over ended its sender, to be sent with no other."""
+    def _claim_alone(self, ask: Ask, now_ms: int, now_us: int) -> list[Lease]:
         slots = self._slots.plan(
             ask.transport, ask.limit, now_us=now_us, recipients=1, batch_size=ask.batch_size
         )
@@ -255,20 +265,26 @@ class Queue:
         self._db.many(_LEASE, rows)
         return leases
 
-    def content(self, message: int) -> Content:
-        """A message's content. Raises StoreDamaged when it is not what was accepted."""
-        row = self._db.one(_CONTENT, (message,))
-        attachments = self._db.all(
-            "SELECT filename, content_type, content_id, content FROM attachments"
-            " WHERE message = ? ORDER BY position",
-            (message,),
-        )
-        if row is None or content_digest(row[:-3], attachments) != row[-3]:
-            raise StoreDamaged(
-                f"{self._db.path} is damaged: the content of message {message} is not what was"
-                " accepted. Nothing more is sent from it; restore a back-up."
-            )
-        return _content(row, attachments)
+    def expire(self, *, now_ms: int, step: int) -> int:
+        """Give up mail whose `expires_at` has passed, at most `step`; how many went.
+
+        A claim does so for what comes to its turn; this is for what waits behind a pause.
+        """
+        row = self._db.one(_NEXT_EXPIRED, (now_ms,))
+        if row is None:
+            return 0
+        message, first_id, last_id = row
+        expired = self._db.all(_EXPIRED_MAILS, (first_id, last_id, message, step))
+        tally = Tally()
+        why = "expired before it could be sent"
+        for mail_id, topic, transport, lane in expired:
+            self._db.run(_FINISH, (State.FAILED, now_ms, why, mail_id))
+            tally.moved(topic, transport, lane, State.PENDING, State.FAILED)
+            append_own(self._db, [(EventType.FAILED, now_ms, mail_id, topic, "queue", why)])
+        if len(expired) < step:
+            self._db.run("UPDATE messages SET expired = 1 WHERE id = ?", (message,))
+        tally.write(self._db)
+        return len(expired) + 1
 
 
 def _candidate(row: tuple[Any, ...]) -> _Candidate:
@@ -289,27 +305,3 @@ def _candidate(row: tuple[Any, ...]) -> _Candidate:
         attempt=attempts + 1,
     )
     return _Candidate(mail, topic, Lane(lane), expires_at_ms, bool(held), bool(suppressed))
-
-
-def _content(row: tuple[Any, ...], attachments: list[tuple[Any, ...]]) -> Content:
-    (expires_at_ms, subject, html, text, from_email, reply_to, headers, tags) = row[:8]
-    (track_opens, track_clicks, templated, _digest, topic_id, lane) = row[8:]
-    return Content(
-        subject=subject,
-        html=html,
-        text=text,
-        topic_id=topic_id or None,
-        from_email=from_email,
-        reply_to=reply_to,
-        headers=tuple((name, value) for name, value in json.loads(headers)),
-        tags=json.loads(tags),
-        attachments=tuple(
-            Attachment(filename, content_type, content, content_id)
-            for filename, content_type, content_id, content in attachments
-        ),
-        lane=Lane(lane),
-        track_opens=bool(track_opens),
-        track_clicks=bool(track_clicks),
-        templated=bool(templated),
-        expires_at_ms=expires_at_ms,
-    )

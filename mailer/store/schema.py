@@ -1,34 +1,20 @@
-"""The tables, as migrations, and the checks a file must pass before anything is sent from it.
+"""The tables, as migrations; `migrate` applies them before any process starts.
 
-`migrate` is the only writer of the schema and runs before any process starts. Columns carry the
-words of `vocabulary`; times are milliseconds since 1970 (`_ms`) or microseconds of the boot's
+Columns carry the words of `vocabulary`; times are milliseconds since 1970 (`_ms`) or microseconds
+of the boot's
 monotonic clock (`_us`).
 """
 
 from __future__ import annotations
 
-import os
 import secrets
-from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 import sqlite_utils
 from sqlite_utils import Migrations
 
-from mailer.errors import SchemaMismatch, StoreDamaged, StoreUnavailable
-from mailer.store.connection import (
-    Database,
-    lock_path,
-    remembered_commits,
-    sqlite3,
-)
-
 APPLICATION_ID: Final = 0x6D61696C
 """Marks the file as mailer's own (https://www.sqlite.org/pragma.html#pragma_application_id)."""
-
-FULL_CHECK_BYTES: Final = 256 * 1024 * 1024
-"""Files up to this size are checked whole at every start; larger ones by a nightly duty."""
 
 migrations = Migrations("mailer")
 
@@ -72,6 +58,7 @@ CREATE TABLE messages (
     batch INTEGER NOT NULL,
     topic INTEGER NOT NULL,
     lane TEXT NOT NULL,
+    expired INTEGER NOT NULL DEFAULT 0,
     expires_at_ms INTEGER,
     digest BLOB NOT NULL,
     subject TEXT NOT NULL,
@@ -87,6 +74,9 @@ CREATE TABLE messages (
 ) STRICT;
 
 CREATE INDEX messages_batch ON messages (batch);
+
+CREATE INDEX messages_expiry ON messages (expires_at_ms)
+    WHERE expires_at_ms IS NOT NULL AND expired = 0;
 
 CREATE TABLE attachments (
     message INTEGER NOT NULL,
@@ -269,136 +259,3 @@ CREATE TABLE sends (
     PRIMARY KEY (transport, minute)
 ) STRICT, WITHOUT ROWID
 """
-
-
-def migrate(path: Path) -> list[str]:
-    """Create the database or bring its schema up to date; the names of the migrations applied.
-
-    Raises StoreDamaged, SchemaMismatch or StoreUnavailable, and leaves the file as it was then.
-    """
-    path = path.resolve()
-    if not path.parent.is_dir():
-        raise StoreUnavailable(f"the directory {path.parent} does not exist; create it")
-    if path.exists() and path.stat().st_size > 0:
-        verify(path)
-    elif remembered_commits(path):
-        raise _lost(path, 0)
-    else:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-    _make_private(path)
-    database = Database(path)
-    try:
-        return database.migrate(migrations)
-    finally:
-        database.close()
-
-
-def verify(path: Path) -> None:
-    """Read-only: this is our file, whole, of a known schema, and has lost no commit.
-
-    Raises StoreDamaged or SchemaMismatch, naming the file and the next step.
-    """
-    remembered = remembered_commits(path)
-    try:
-        connection = sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True, timeout=5)
-    except sqlite3.Error as error:
-        raise StoreUnavailable(f"{path} can't be opened: {error}") from error
-    try:
-        _check_identity(connection, path)
-        _check_content(connection, path)
-        _check_commits(connection, path, remembered)
-    except sqlite3.OperationalError as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in {5, 8, 10, 13, 14}:
-            raise StoreUnavailable(f"{path} can't be read now: {error}") from error
-        raise _damaged(path, str(error)) from error
-    except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise _damaged(path, str(error)) from error
-    finally:
-        connection.close()
-
-
-def check_schema(database: Database) -> None:
-    """Raises SchemaMismatch unless the schema is the one this program was written for."""
-    row = database.one("SELECT count(*) FROM sqlite_master WHERE name = '_sqlite_migrations'")
-    applied = (
-        {name for (name,) in database.all("SELECT name FROM _sqlite_migrations")}
-        if row and row[0]
-        else set()
-    )
-    _compare_schema(database.path, applied)
-
-
-def _compare_schema(path: Path, applied: set[str]) -> None:
-    known = {migration.name for migration in migrations.pending(sqlite_utils.Database(memory=True))}
-    if applied - known:
-        raise SchemaMismatch(
-            f"{path} was written by a newer mailer (schema has {sorted(applied - known)[0]}):"
-            " install that version again, or restore a back-up from before the upgrade."
-        )
-    if known - applied:
-        raise SchemaMismatch(f"{path} has an older schema: run `mailer migrate` first.")
-
-
-def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
-    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-    tables = {n for (n,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")}
-    if tables <= {"_sqlite_migrations"} and application_id == 0:
-        if remembered_commits(path):
-            raise _lost(path, 0)
-        return
-    if application_id != APPLICATION_ID or "meta" not in tables:
-        raise StoreDamaged(
-            f"{path} is an SQLite database, but not one of mailer's:"
-            " let DATABASE_URL name another file."
-        )
-    applied = {n for (n,) in connection.execute("SELECT name FROM _sqlite_migrations")}
-    known = {migration.name for migration in migrations.pending(sqlite_utils.Database(memory=True))}
-    if applied - known:
-        _compare_schema(path, applied)
-
-
-def _check_content(connection: sqlite3.Connection, path: Path) -> None:
-    (pages,) = connection.execute("PRAGMA page_count").fetchone()
-    (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
-    if pages * page_bytes > FULL_CHECK_BYTES:
-        return
-    problems = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
-    if problems != ["ok"]:
-        raise _damaged(path, problems[0])
-
-
-def _check_commits(connection: sqlite3.Connection, path: Path, remembered: int) -> None:
-    (tables,) = connection.execute(
-        "SELECT count(*) FROM sqlite_master WHERE name = 'meta'"
-    ).fetchone()
-    if not tables:
-        return
-    (commits,) = connection.execute("SELECT commits FROM meta").fetchone()
-    if commits < remembered:
-        raise _lost(path, commits)
-
-
-def _lost(path: Path, commits: int) -> StoreDamaged:
-    return StoreDamaged(
-        f"{path} ends at commit {commits}, but commit {remembered_commits(path)} was made: its"
-        f" -wal file was lost or swapped, or this is an older copy. Put the missing file back, or"
-        f" restore a back-up and remove {lock_path(path)} to accept what it holds: mail sent"
-        " since may then be sent again."
-    )
-
-
-def _damaged(path: Path, problem: str) -> StoreDamaged:
-    return StoreDamaged(
-        f"{path} is damaged ({problem}); nothing is sent from it and it was left as it is."
-        " Restore a back-up, or save what can be read with `sqlite3 FILE .recover`."
-    )
-
-
-def _make_private(path: Path) -> None:
-    """A database that others may read is closed to them: it holds mail."""
-    if path.stat().st_mode & 0o077:
-        path.chmod(0o600)
-
-
-def _quoted(path: Path) -> str:
-    return quote(str(path))

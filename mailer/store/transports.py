@@ -72,11 +72,17 @@ class Transports:
             (until_us, reason, transport),
         )
 
+    def note_unreachable(self, transport: str, reason: str) -> None:
+        """A sender can't connect, and tries again by itself."""
+        self._db.run(
+            "UPDATE transports SET blocked_reason = ? WHERE transport = ?", (reason, transport)
+        )
+
     def unblock(self, transport: str) -> None:
         """It took mail again."""
         self._db.run(
             "UPDATE transports SET throttled = 0, blocked_reason = ''"
-            " WHERE transport = ? AND throttled > 0",
+            " WHERE transport = ? AND blocked_reason <> ''",
             (transport,),
         )
 
@@ -95,20 +101,20 @@ class Transports:
         )
         return int(row[0]) if row else 0
 
-    def left_today(self, transport: str, now_ms: int) -> int | None:
-        """What the provider's rolling 24-hour quota leaves; None without a quota.
+    def left_today(self, transport: str, now_ms: int) -> tuple[int | None, int | None]:
+        """What the provider's rolling 24-hour quota leaves, and the quota; None without one.
 
         The provider's own count includes what others sent through the same account; since then
         ours is added. Of the two counts the higher holds.
         """
         state = self.get(transport)
         if state is None or state.quota.max_24h is None:
-            return None
+            return None, None
         ours = self.sent_since(now_ms // 60_000 - DAY_MINUTES, transport)
         theirs = 0
         if state.quota.sent_24h is not None and state.quota_at_ms is not None:
             theirs = state.quota.sent_24h + self.sent_since(state.quota_at_ms // 60_000, transport)
-        return max(0, state.quota.max_24h - max(ours, theirs))
+        return max(0, state.quota.max_24h - max(ours, theirs)), state.quota.max_24h
 
     def forget_sends(self, before_minute: int) -> None:
         self._db.run("DELETE FROM sends WHERE minute < ?", (before_minute,))

@@ -1,0 +1,99 @@
+"""What a sender may claim now: where mail waits, a session is free, and the rate and quota allow.
+
+Only reads, so that an idle sender writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from mailer.handover import Sessions
+from mailer.pacing import Limit
+from mailer.settings import Settings
+from mailer.store import Store
+from mailer.store.queue import Ask
+
+FOR_INTERACTIVE: Final = 2
+"""Sessions that bulk mail leaves free, so that a slow provider can't keep interactive mail out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What to ask the queue for, and else when to look again."""
+
+    asks: Sequence[Ask] = ()
+    next_slot_us: int | None = None
+    """When a slot of the rate is free for mail that waits."""
+
+
+def allowance(
+    store: Store,
+    sessions: Sequence[Sessions],
+    settings: Settings,
+    *,
+    sender: int,
+    takes_alone: bool,
+    now_ms: int,
+    now_us: int,
+) -> Allowance:
+    """Over all transports. Mail that must be sent alone is asked for when nothing else runs."""
+    if not store.housekeeping.has_reserve():
+        return Allowance()  # without room to record outcomes, nothing may be handed over
+    if takes_alone:
+        lonely = [one for one in sessions if store.queue.has_alone(one.name)]
+        if lonely and any(one.running() for one in sessions):
+            return Allowance()
+        if lonely:
+            sessions = lonely[:1]
+    asks: list[Ask] = []
+    next_slots: list[int] = []
+    for one in sessions:
+        alone = takes_alone and store.queue.has_alone(one.name)
+        if not alone and not store.queue.has_due(one.name, now_ms):
+            continue
+        one.grow()
+        state = store.transports.get(one.name)
+        if one.idle == 0 or (state and state.blocked_until_us > now_us):
+            continue
+        limit = lower_limit(settings.max_send_per_second, state and state.quota.max_per_second)
+        next_us = store.slots.next_at_us(one.name, limit, now_us)
+        if next_us > now_us:
+            next_slots.append(next_us)
+        else:
+            asks.append(_ask(store, one, settings, limit, sender, now_ms, alone=alone))
+    return Allowance(asks, min(next_slots, default=None))
+
+
+def lower_limit(ours: float | None, providers: float | None) -> Limit | None:
+    """Our setting or the provider's own limit; None when neither has one."""
+    rates = [rate for rate in (ours, providers) if rate is not None]
+    return Limit.per_second(min(rates)) if rates else None
+
+
+def _ask(
+    store: Store,
+    sessions: Sessions,
+    settings: Settings,
+    limit: Limit | None,
+    sender: int,
+    now_ms: int,
+    *,
+    alone: bool,
+) -> Ask:
+    idle, most = sessions.idle, sessions.transport.max_in_flight
+    kept_free = FOR_INTERACTIVE if most > 2 * FOR_INTERACTIVE else 0
+    left, max_24h = store.transports.left_today(sessions.name, now_ms)
+    reserved = int((max_24h or 0) * settings.interactive_reserve)
+    return Ask(
+        sender=sender,
+        transport=sessions.name,
+        limit=limit,
+        batch_size=sessions.transport.batch_size,
+        calls=idle,
+        calls_bulk=max(0, min(idle, most - kept_free - len(sessions.running()))),
+        quota=left,
+        bulk_quota=None if left is None else left - reserved,
+        alone=alone,
+    )

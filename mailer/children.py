@@ -1,0 +1,90 @@
+"""Child processes: those wanted against those living, and the difference made good.
+
+Children are fresh commands, never forks. Each gets a pipe as standard input that ends when the
+supervisor does, however it ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+log = logging.getLogger("mailer.supervisor")
+
+HEALTHY_US: Final = 10_000_000
+"""A child that lived so long is replaced at once when it ends."""
+FIRST_WAIT_US: Final = 100_000
+LONGEST_WAIT_US: Final = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A child that has ended; `status` as `subprocess` gives it, negative for a signal."""
+
+    name: str
+    pid: int
+    status: int
+
+
+@dataclass(slots=True)
+class _Child:
+    process: subprocess.Popen[bytes]
+    started_us: int
+
+
+@dataclass(slots=True)
+class Children:
+    """`wanted` maps a child's name to its command."""
+
+    wanted: Mapping[str, Sequence[str]]
+    _living: dict[str, _Child] = field(default_factory=dict)
+    _short_lives: dict[str, int] = field(default_factory=dict)
+    _start_at_us: dict[str, int] = field(default_factory=dict)
+
+    def reap(self, now_us: int) -> list[Ended]:
+        """Children that have ended since the last call."""
+        ended = []
+        for name, child in list(self._living.items()):
+            status = child.process.poll()
+            if status is None:
+                continue
+            del self._living[name]
+            ended.append(Ended(name, child.process.pid, status))
+            short = now_us - child.started_us < HEALTHY_US
+            lives = self._short_lives.get(name, 0) + 1 if short else 0
+            self._short_lives[name] = lives
+            wait_us = min(LONGEST_WAIT_US, FIRST_WAIT_US * 2 ** min(lives - 1, 10)) if lives else 0
+            self._start_at_us[name] = now_us + wait_us
+            log.warning("%s (pid %d) ended with status %d", name, child.process.pid, status)
+        return ended
+
+    def reconcile(self, now_us: int) -> None:
+        """Start what is wanted and does not live."""
+        for name, command in self.wanted.items():
+            if name in self._living or now_us < self._start_at_us.get(name, 0):
+                continue
+            process = subprocess.Popen(
+                [sys.executable, "-m", "mailer", *command], stdin=subprocess.PIPE
+            )
+            self._living[name] = _Child(process, now_us)
+            log.info("started %s (pid %d)", name, process.pid)
+
+    def pids(self) -> dict[int, str]:
+        """The living, by pid."""
+        return {child.process.pid: name for name, child in self._living.items()}
+
+    def terminate(self) -> None:
+        """Ask all to end, and want none any more."""
+        self.wanted = {}
+        for child in self._living.values():
+            child.process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        for child in self._living.values():
+            child.process.kill()
+            child.process.wait()

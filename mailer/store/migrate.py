@@ -1,0 +1,39 @@
+"""Creating the database, or bringing its schema up to date: the only writer of the schema."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mailer.errors import StoreUnavailable
+from mailer.store.connection import Database, remembered_commits
+from mailer.store.schema import migrations
+from mailer.store.verify import lost_commits, verify
+
+
+def migrate(path: Path) -> list[str]:
+    """Create the database or bring its schema up to date; the names of the migrations applied.
+
+    Raises StoreDamaged, SchemaMismatch or StoreUnavailable, and leaves the file as it was then.
+    """
+    path = path.resolve()
+    if not path.parent.is_dir():
+        raise StoreUnavailable(f"the directory {path.parent} does not exist; create it")
+    if path.exists() and path.stat().st_size > 0:
+        verify(path)
+    elif remembered_commits(path):
+        raise lost_commits(path, 0)
+    else:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    _make_private(path)
+    database = Database(path)
+    try:
+        return database.migrate(migrations)
+    finally:
+        database.close()
+
+
+def _make_private(path: Path) -> None:
+    """A database that others may read is closed to them: it holds mail."""
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o600)
