@@ -1,0 +1,75 @@
+"""What every resource of the API works with, and its life within one process.
+
+Nothing here is opened before `open`: a process that forks API workers never holds the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+import pluggy
+
+from mailer.api.bodies import Bodies
+from mailer.api.reader import Reader
+from mailer.api.writer import Writer
+from mailer.clock import Clock
+from mailer.settings import Settings
+from mailer.store import Store
+from mailer.wake import Bell
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def _new_batch_id() -> str:
+    return secrets.token_hex(10)
+
+
+@dataclass(slots=True, eq=False)
+class Backend:
+    """Settings, clock, plugins and the store's two threads."""
+
+    settings: Settings
+    clock: Clock
+    plugins: pluggy.PluginManager
+    transports: frozenset[str]
+    """Names a request may ask for."""
+    open_store: Callable[[], Store]
+    new_batch_id: Callable[[], str] = _new_batch_id
+    reader: Reader = field(init=False)
+    writer: Writer = field(init=False)
+    signing_key: bytes = field(init=False, default=b"")
+    free_bytes: Callable[[], int] = field(init=False, default=lambda: 0)
+    """Room on the database's disk."""
+    bodies: Bodies = field(init=False)
+    _aside: ThreadPoolExecutor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.bodies = Bodies(self.settings.max_body_bytes)
+        self._aside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checker")
+        self.reader = Reader(self.open_store)
+        self.writer = Writer(self.open_store, Bell(self.settings.database_path))
+
+    async def open(self) -> None:
+        """Raises StoreError, with a sentence for the operator."""
+        self.reader.open()
+        self.signing_key = await self.reader.run(Store.signing_key)
+        self.free_bytes = await self.reader.run(lambda store: store.housekeeping.free_bytes)
+        self.writer.open()
+
+    async def close(self) -> None:
+        """Store what waits; then let go of the database."""
+        self.writer.close()
+        self.reader.close()
+        self._aside.shutdown()
+
+    async def aside(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do what takes long beside the event loop, one thing at a time."""
+        job = partial(work, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._aside, job)

@@ -1,0 +1,202 @@
+"""Serving the API: gunicorn's master, and in each worker uvicorn with an eye on slow clients.
+
+uvicorn's worker was chosen over gunicorn's own `asgi` worker because it answered more requests per
+second, limits what it holds of a body nobody reads, and leaves room for the protocol below, without
+which a client that sends half a request holds its connection for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import socket
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from gunicorn.app.base import BaseApplication
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn_worker import UvicornWorker
+
+from mailer import plugins, reporting
+from mailer.api.app import AsgiApp, create_app
+from mailer.api.backend import Backend
+from mailer.clock import SystemClock
+from mailer.errors import MailerError
+from mailer.settings import Settings, load
+from mailer.store import Rules, Store
+from mailer.store.verify import verify
+
+REQUEST_WITHIN_S: Final = 10.0
+MIN_BYTES_PER_S: Final = 8 * 1024
+"""A request must have come in 10 s, plus 1 s for each 8 KiB of it."""
+LINGER_S: Final = 2.0
+"""So long what still comes of a request that was answered early is read and thrown away."""
+TAKE_ANSWER_WITHIN_S: Final = 30.0
+LOOK_EVERY_S: Final = 1.0
+STOP_WITHIN_S: Final = 8
+CONNECTIONS_A_WORKER: Final = 4_000
+
+
+class PatientProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP, but not patient without end: with slow senders nor with slow readers."""
+
+    _since: float | None = None
+    """When what is awaited began to be awaited: the rest of a request."""
+    _answered: float | None = None
+    """When an answer was given before its request had come to its end."""
+    _stuck: float | None = None
+    """When the client stopped taking its answer."""
+    _came_bytes = 0
+    _look: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._since = self.loop.time()
+        self._look = self.loop.call_later(LOOK_EVERY_S, self._look_at_watch)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._look is not None:
+            self._look.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._since is None and (self.cycle is None or self.cycle.response_complete):
+            self._since = self.loop.time()
+        self._came_bytes += len(data)
+        super().data_received(data)
+
+    def on_message_complete(self) -> None:
+        self._since = self._answered = None
+        self._came_bytes = 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        if self._since is not None:
+            self._answered = self.loop.time()
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        self._stuck = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._stuck = None
+        super().resume_writing()
+
+    def _look_at_watch(self) -> None:
+        now = self.loop.time()
+        if self._too_slow(now):
+            self.transport.abort()
+        else:
+            self._look = self.loop.call_later(LOOK_EVERY_S, self._look_at_watch)
+
+    def _too_slow(self, now: float) -> bool:
+        if self._stuck is not None and now > self._stuck + TAKE_ANSWER_WITHIN_S:
+            return True
+        if self._answered is not None:
+            return now > self._answered + LINGER_S
+        patience_s = REQUEST_WITHIN_S + self._came_bytes / MIN_BYTES_PER_S
+        return self._since is not None and now > self._since + patience_s
+
+
+class Worker(UvicornWorker):
+    """uvicorn as mailer needs it; peers are who they are, not who a header says."""
+
+    CONFIG_KWARGS = {  # noqa: RUF012 - as UvicornWorker has it
+        "loop": "uvloop",
+        "http": PatientProtocol,
+        "ws": "none",
+        "lifespan": "on",
+        "proxy_headers": False,
+        "server_header": False,
+        "access_log": False,
+        "limit_concurrency": CONNECTIONS_A_WORKER,
+        "timeout_graceful_shutdown": STOP_WITHIN_S,
+    }
+
+
+class _Gunicorn(BaseApplication):  # type: ignore[misc]
+    """gunicorn with its settings from here and no file or command line of its own."""
+
+    def __init__(self, settings: Settings, listener: socket.socket | None) -> None:
+        self._settings = settings
+        self._listener = listener
+        super().__init__()
+
+    def load_config(self) -> None:
+        host, port = self._settings.listen
+        bind = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        options = {
+            "bind": f"fd://{self._listener.fileno()}" if self._listener else bind,
+            "workers": self._settings.api_workers,
+            "worker_class": "mailer.api.server.Worker",
+            "proc_name": "mailer-api",
+            "graceful_timeout": STOP_WITHIN_S,
+            "timeout": 30,
+            "keepalive": 75,
+            "backlog": 2048,
+            "limit_request_line": 8190,
+            "loglevel": "warning",
+            "accesslog": None,
+            "control_socket_disable": True,
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> AsgiApp:
+        return application(self._settings)
+
+
+def application(settings: Settings) -> AsgiApp:
+    """The ASGI application these settings ask for; opens nothing until its lifespan starts."""
+    manager = plugins.load()
+    rules = Rules(
+        settings.max_age_s * 1000, settings.uncertain_grace_s * 1000, settings.uncertain_policy
+    )
+    backend = Backend(
+        settings=settings,
+        clock=SystemClock(),
+        plugins=manager,
+        transports=frozenset(plugins.transports(manager, settings)),
+        open_store=lambda: Store(settings.database_path, rules),
+    )
+    return create_app(backend)
+
+
+def serve(settings: Settings, listener: socket.socket | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; then stop within 10 s, giving every answer that is due.
+
+    `listener` is a bound socket to serve instead of `settings.listen`. Raises MailerError, before
+    anything listens, for a database that can't be served.
+    """
+    verify(settings.database_path)
+    application(settings)  # faults of plugins and settings are told here, once
+    _allow_many_files()
+    _Gunicorn(settings, listener).run()
+
+
+def _allow_many_files() -> None:
+    """Connections are file descriptors; systems allow 1,024 unless asked for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * CONNECTIONS_A_WORKER
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def main() -> int:
+    """`python -m mailer.api.server`: serve what the environment says."""
+    try:
+        settings = load(os.environ, Path(".env"))
+        reporting.start(settings, "api")
+        serve(settings)
+    except MailerError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""One thread that writes for a whole API process, so that requests waiting together share a commit.
+
+A job is a function of the Store. Jobs that wait are run in one durable transaction, each in a part
+of its own that can fail alone; their callers hear after the commit. A job whose caller has given
+up is not run. What this leaves to others: deciding what to write, and telling clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from mailer.errors import StoreError, StoreUnavailable
+from mailer.store import Store
+from mailer.wake import Bell
+
+T = TypeVar("T")
+
+WAITING_JOBS: Final = 2_000
+"""More are refused at once: the answer would come too late to be of use."""
+JOBS_A_COMMIT: Final = 200
+WAIT_S: Final = 10.0
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    work: Callable[[Store], Any]
+    rings: bool
+    caller: asyncio.Future[Any] | None
+    """None: nobody waits to hear."""
+    given_up: bool = False
+    begun: bool = False
+    result: Any = None
+    error: BaseException | None = None
+
+
+class Writer:
+    """Runs jobs in the order they came."""
+
+    def __init__(self, open_store: Callable[[], Store], bell: Bell) -> None:
+        self._open_store = open_store
+        self._bell = bell
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def open(self) -> None:
+        """Open the store and start; call from the event loop's thread. Raises StoreError."""
+        store = self._open_store()
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._work, args=(store,), name="writer")
+        self._thread.start()
+
+    def close(self) -> None:
+        """Finish what waits, close the store, end the thread."""
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread.join()
+            self._thread = None
+        self._bell.close()
+
+    async def run(self, work: Callable[[Store], T], *, rings: bool = False) -> T:
+        """Run `work` in a durable transaction; what it returned, once that is on disk.
+
+        With `rings` senders are woken after the commit. Raises what `work` raised, and
+        StoreUnavailable when it could not be written or begun in time: nothing is stored then.
+        """
+        job = _Job(work, rings, asyncio.get_running_loop().create_future())
+        self._put(job)
+        assert job.caller is not None
+        done, _ = await asyncio.wait([job.caller], timeout=WAIT_S)
+        if not done:
+            # Either the thread sees this before it begins, or it has begun and will tell.
+            job.given_up = True
+            if not job.begun:
+                raise StoreUnavailable("the database is busy; nothing was stored")
+        result: T = await job.caller
+        return result
+
+    def post(self, work: Callable[[Store], object]) -> None:
+        """Run `work` some time, without waiting to hear. Raises StoreUnavailable if too many do."""
+        self._put(_Job(work, rings=False, caller=None))
+
+    def _put(self, job: _Job) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            raise StoreUnavailable("the writer has stopped")
+        if self._jobs.qsize() >= WAITING_JOBS:
+            raise StoreUnavailable(f"{WAITING_JOBS} requests wait to be stored already")
+        self._jobs.put(job)
+
+    def _work(self, store: Store) -> None:
+        try:
+            while jobs := self._next_jobs():
+                self._commit(store, jobs)
+        finally:
+            store.close()
+
+    def _next_jobs(self) -> list[_Job]:
+        """Wait for a job and take those that wait with it; none when it is time to end."""
+        jobs: list[_Job] = []
+        job = self._jobs.get()
+        while job is not None:
+            jobs.append(job)
+            if len(jobs) == JOBS_A_COMMIT:
+                return jobs
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                return jobs
+        if jobs:
+            self._jobs.put(None)  # these first; the end comes round again
+        return jobs
+
+    def _commit(self, store: Store, jobs: list[_Job]) -> None:
+        try:
+            with store.write():
+                for job in jobs:
+                    _run(store, job)
+        except BaseException as error:
+            for job in jobs:
+                job.error = error
+        else:
+            if any(job.rings and job.error is None for job in jobs):
+                self._bell.ring()
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_tell, jobs)
+
+
+def _run(store: Store, job: _Job) -> None:
+    job.begun = True
+    if job.given_up:
+        job.error = StoreUnavailable("the database is busy; nothing was stored")
+        return
+    try:
+        with store.part():
+            job.result = job.work(store)
+    except StoreError:
+        raise  # the whole transaction is lost
+    except Exception as error:
+        job.error = error
+
+
+def _tell(jobs: Sequence[_Job]) -> None:
+    for job in jobs:
+        if job.caller is None or job.caller.done():
+            continue
+        if job.error is not None:
+            job.caller.set_exception(job.error)
+        else:
+            job.caller.set_result(job.result)
