@@ -33,12 +33,17 @@ HEADER_NAME: Final = re.compile(r"[!-9;-~]{1,76}")
 
 _LEAN: Final = compat32.clone(linesep="\r\n")
 """Six times as fast as SMTP, which parses every header again; but it can't fold file names."""
+_REQUEST_ID: Final = re.compile(r"[0-9a-z-]{1,50}")
+"""It becomes part of boundaries, which have at most 70 characters (RFC 2046 section 5.1.1)."""
 _LINE_CHARS: Final = 76
 _MAX_LINE_CHARS: Final = 998
 _BREAKS: Final = re.compile(r"[\r\n\0]")
 _PLAIN: Final = re.compile(r"[\t -~]*")
-_ADDRESS: Final = re.compile(r"[!-~]+@[!-~]+")
-_ADDRESS_SPECIALS: Final = frozenset("<>()[],;:\\")
+_ADDRESS: Final = re.compile(
+    r"""(?:[A-Za-z0-9.!\#$%&'*+/=?^_`{|}~-]+ | "(?:[!\#-\[\]-~]|\\[!-~])+")
+        @ (?:[A-Za-z0-9._-]+ | \[[A-Za-z0-9.:]+\])""",
+    re.VERBOSE,
+)
 _ATOMS: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 
 
@@ -48,7 +53,10 @@ def build(envelope: Envelope, *, date_ms: int | None = None) -> bytes:
     Raises ValueError for a CR, LF or NUL in any header or file name, for a header only mailer
     may write, and for an address or value that no header can carry.
     """
-    date = datetime.fromtimestamp((date_ms or envelope.created_at_ms) / 1000, UTC)
+    if not _REQUEST_ID.fullmatch(envelope.request_id):
+        raise ValueError("the request id has other characters than 0-9, a-z and -, or too many")
+    written_ms = envelope.created_at_ms if date_ms is None else date_ms
+    date = datetime.fromtimestamp(written_ms / 1000, UTC)
     lines = [
         _structured("Date", format_datetime(date)),
         _structured("From", _mailbox(*split_mailbox(envelope.from_email))),
@@ -165,14 +173,11 @@ def _structured(name: str, value: str) -> str:
     """
     if not _PLAIN.fullmatch(value):
         raise ValueError(f"{name} has a line break or a character that is no plain ASCII")
-    line, lines = f"{name}:", []
-    for word in value.split(" "):
-        if (
-            word
-            and line.strip()
-            and not line.endswith(":")
-            and len(line) + len(word) >= _LINE_CHARS
-        ):
+    first, *words = value.split(" ")
+    line, lines = f"{name}: {first}", []
+    for word in words:
+        # A line must not be all space: that would end the header for some readers.
+        if word and line.strip() and len(line) + len(word) >= _LINE_CHARS:
             lines.append(line)
             line = ""
         line += f" {word}"
@@ -184,7 +189,7 @@ def _structured(name: str, value: str) -> str:
 
 def _mailbox(name: str, address: str) -> str:
     """Write `name <address>`. Raises ValueError for what is no address in ASCII."""
-    if not _ADDRESS.fullmatch(address) or _ADDRESS_SPECIALS & set(address.rpartition('"')[2]):
+    if not _ADDRESS.fullmatch(address):
         raise ValueError("an address has characters that no header can carry")
     _refuse_breaks("a name", name)
     name = name.strip()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import count
+from itertools import count, islice
 from typing import Any, Final
 
 from jinja2 import (
@@ -65,6 +65,7 @@ _ALLOWED: Final = (
     nodes.And,
     nodes.Or,
     nodes.Not,
+    nodes.Neg,
     nodes.Keyword,
 )
 _TURNS: Final = "loop turns"
@@ -121,17 +122,11 @@ def fill_subject(source: str, data: Mapping[str, Any] | None) -> str:
 
 def faults(content: Content, recipients: Sequence[Recipient]) -> Iterator[TemplateFault]:
     """Fill in every part for every recipient, and tell what can't be. For acceptance."""
-    parts = [
-        (part, source)
-        for part, source in (
-            ("subject", content.subject),
-            ("html", content.html),
-            ("text", content.text),
-        )
-        if source is not None
-    ]
+    parts = (("subject", content.subject), ("html", content.html), ("text", content.text))
     usable = []
     for part, source in parts:
+        if source is None:
+            continue
         try:
             compiled(source, part == "html")
             usable.append((part, source))
@@ -153,10 +148,7 @@ def compiled(source: str, html: bool) -> Template:
     """Check and compile. Raises FillError when it is no template, or not an allowed one."""
     environment = _HTML if html else _PLAIN
     try:
-        # The lexer is lazy: what is too long is found out before it costs anything.
-        for number, _ in enumerate(environment.lexer.tokeniter(source, None)):
-            if number > MAX_TOKENS:
-                raise FillError("template_invalid", f"has more than {MAX_TOKENS} tokens")
+        _check_length(environment.lex(source))
         tree = environment.parse(source)
         for node in list(tree.find_all(nodes.Node)):
             _check(node)
@@ -168,17 +160,28 @@ def compiled(source: str, html: bool) -> Template:
         if isinstance(error, TemplateSyntaxError):
             message += f" (line {error.lineno})"
         raise FillError("template_invalid", message) from None
-    except (RecursionError, MemoryError, SyntaxError, OverflowError, ValueError):
-        raise FillError("template_invalid", "is no template: too much for one tag") from None
+    except FillError:
+        raise
+    except Exception:  # Python's compiler has its own limits, and many ways to say so
+        message = "is no template: nested too deeply, or with too long a number"
+        raise FillError("template_invalid", message) from None
 
 
 def _rendered(template: Template, values: Mapping[str, Any]) -> Iterator[str]:
     try:
         yield from template.generate(values)
+    except FillError:
+        raise
     except UndefinedError as error:
         raise FillError("template_undefined", f"needs what isn't there: {error}") from None
-    except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+    except Exception as error:  # filters raise what they like, AssertionError included
         raise FillError("template_failed", f"can't be filled in: {error}") from None
+
+
+def _check_length(tokens: Iterator[tuple[int, str, str]]) -> None:
+    """The lexer is lazy: what is too long is found out before it costs anything."""
+    if next(islice(tokens, MAX_TOKENS, None), None):
+        raise FillError("template_invalid", f"has more than {MAX_TOKENS} tokens")
 
 
 def _check(node: nodes.Node) -> None:

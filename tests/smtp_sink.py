@@ -252,7 +252,7 @@ class _Conversation:
         """Send the reply the script has for this verb; returns its code."""
         reply = self.sink.script.reply(verb, usual)
         await self.say(reply)
-        return int(reply[:3])
+        return int(reply[:3]) if reply[:3].isdecimal() else 0
 
     async def say(self, reply: str) -> None:
         if reply == DROP:

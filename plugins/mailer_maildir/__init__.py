@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from mailer import mime
-from mailer.hookspecs import Envelope, Outcome, Quota, Session, Transport, hookimpl
+from mailer.hookspecs import Envelope, Outcome, Quota, Transport, hookimpl
 from mailer.settings import Settings
 from mailer.vocabulary import OutcomeKind
 
@@ -156,6 +156,3 @@ def _directory(path: Path) -> Iterator[int]:
 
 def _deferred(error: OSError) -> Outcome:
     return Outcome(OutcomeKind.DEFERRED, f"the Maildir can't be written: {error.strerror or error}")
-
-
-_: type[Session] = MaildirSession

@@ -24,6 +24,8 @@ AUTH_RETRY_S: Final = 60.0
 
 _AUTH_CODES: Final = frozenset({530, 534, 535, 538})
 _CLOSING: Final = 421
+_EXPECTED: Final = ((250,), (250, 251, 252), (354,))
+"""Replies to MAIL, RCPT and DATA that let the mail go on."""
 
 
 class SmtpTransport:
@@ -84,10 +86,9 @@ class SmtpSession:
         except smtplib.SMTPResponseException as error:
             # Said while connecting: it is about us, and no reason to refuse the mail.
             self._drop()
-            outcome = _outcome(error.smtp_code, error.smtp_error)
-            if outcome.kind is OutcomeKind.THROTTLED:
-                return outcome
-            return Outcome(OutcomeKind.DEFERRED, outcome.detail)
+            refusal = _refusal(error.smtp_code, error.smtp_error)
+            throttled = refusal.kind is OutcomeKind.THROTTLED
+            return refusal if throttled else Outcome(OutcomeKind.DEFERRED, refusal.detail)
         except OSError as error:
             self._drop()
             return Outcome(OutcomeKind.DEFERRED, f"{error}")
@@ -106,39 +107,43 @@ class SmtpSession:
 
     def _transaction(self, sender: str, recipient: str, message: bytes, *, reused: bool) -> Outcome:
         """Send one mail. Raises OSError only while nothing of it can have been taken."""
-        smtp = self._smtp
-        limit = smtp.esmtp_features.get("size", "")
+        features = self._smtp.esmtp_features
+        limit = features.get("size", "")
         if limit.isdecimal() and 0 < int(limit) < len(message):
-            words = f"5.3.4 the mail has {len(message)} bytes, the server takes {limit}"
-            return _outcome(552, words.encode())
-        size = f" SIZE={len(message)}" if "size" in smtp.esmtp_features else ""
-        commands = (f"MAIL FROM:<{sender}>{size}", f"RCPT TO:<{recipient}>", "DATA")
-        replies = list(self._replies(commands))
-        refused = next((reply for reply in replies if reply[0] not in {250, 251, 252, 354}), None)
+            words = f"552 5.3.4 the mail has {len(message)} bytes, the server takes {limit}"
+            return Outcome(OutcomeKind.REJECTED, words)
+        size = f" SIZE={len(message)}" if "size" in features else ""
+        replies = self._say([f"MAIL FROM:<{sender}>{size}", f"RCPT TO:<{recipient}>", "DATA"])
+        refused = next(
+            (r for r, ok in zip(replies, _EXPECTED, strict=False) if r[0] not in ok), None
+        )
         if refused is None:
             return self._send_data(message)
-        if refused[0] == _CLOSING and reused:
+        last, words_of_last = replies[-1]
+        if last == _CLOSING and reused:
             # Servers say so, too, when a connection was idle for long: a new one may do.
-            raise smtplib.SMTPServerDisconnected(_text(*refused))
-        if replies[-1][0] == 354 or refused[0] == _CLOSING:
-            # Ending the data the server now waits for, even empty, could send a mail.
-            self._drop()
-        else:
+            raise smtplib.SMTPServerDisconnected(_text(last, words_of_last))
+        if 400 <= last <= 599 and last != _CLOSING:
             self._reset()
-        return _outcome(*refused)
+        else:
+            # If the server waits for data, ending it, even empty, could send a mail.
+            self._drop()
+        return _refusal(*refused)
 
-    def _replies(self, commands: Sequence[str]) -> Iterator[tuple[int, bytes]]:
-        """Say the commands, in one write where the server allows that (RFC 2920)."""
-        pipelining = self._smtp.has_extn("pipelining")
+    def _say(self, commands: Sequence[str]) -> list[tuple[int, bytes]]:
+        """Say the commands until one is refused; all in one write where that is allowed."""
+        pipelining = self._smtp.has_extn("pipelining")  # RFC 2920
         if pipelining:
             self._smtp.send("".join(f"{command}\r\n" for command in commands))
-        for command in commands:
+        replies: list[tuple[int, bytes]] = []
+        for command, expected in zip(commands, _EXPECTED, strict=True):
             if not pipelining:
                 self._smtp.putcmd(command)
-            reply = self._reply()
-            yield reply
-            if reply[0] == _CLOSING or (reply[0] not in {250, 251, 252} and not pipelining):
-                return
+            code, words = self._reply()
+            replies.append((code, words))
+            if code == _CLOSING or (code not in expected and not pipelining):
+                break
+        return replies
 
     def _reply(self) -> tuple[int, bytes]:
         reply = self._smtp.getreply()
@@ -157,12 +162,12 @@ class SmtpSession:
         self._mails += 1
         if self._mails >= MAILS_PER_CONNECTION or code == _CLOSING:
             self.close()
-        if not 200 <= code <= 599 or 300 <= code <= 399:
-            self._drop()
-            return Outcome(
-                OutcomeKind.UNKNOWN, f"no SMTP reply after the mail: {_text(code, words)}"
-            )
-        return _outcome(code, words)
+        if 200 <= code <= 299:
+            return Outcome(OutcomeKind.ACCEPTED, _text(code, words))
+        if 400 <= code <= 599:
+            return _refusal(code, words)
+        self._drop()
+        return Outcome(OutcomeKind.UNKNOWN, f"no SMTP reply after the mail: {_text(code, words)}")
 
     def _reset(self) -> None:
         """Make the connection ready for the next mail after one was refused."""
@@ -208,15 +213,13 @@ class SmtpSession:
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
-def _outcome(code: int, words: bytes | str) -> Outcome:
+def _refusal(code: int, words: bytes | str) -> Outcome:
     """Translate a reply: RFC 5321 section 4.2.1, except where it speaks of us, not of the mail."""
     detail = _text(code, words)
     if code in _AUTH_CODES:
         return Outcome(OutcomeKind.THROTTLED, detail, retry_after_s=AUTH_RETRY_S)
     if code == _CLOSING:
         return Outcome(OutcomeKind.THROTTLED, detail)
-    if 200 <= code <= 299:
-        return Outcome(OutcomeKind.ACCEPTED, detail)
     if 500 <= code <= 599:
         return Outcome(OutcomeKind.REJECTED, detail)
     return Outcome(OutcomeKind.DEFERRED, detail)
