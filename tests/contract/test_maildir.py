@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mailbox
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -71,6 +72,47 @@ def test_a_second_hand_over_after_a_crash_leaves_one_copy(
     assert [o.kind for o in (*first, *again)] == [OutcomeKind.ACCEPTED] * 3
     assert files_under(path) == {f"new/{NAME}", "new/1700000000.contract-2.mailer"}
     assert (path / "new" / NAME).read_bytes() == written
+
+
+DELIVER_AND_DIE = """
+import os, signal, sys
+from pathlib import Path
+from mailer_maildir import MaildirTransport
+from mailer.testing import envelope
+
+session = MaildirTransport(Path(sys.argv[1])).open()
+steps_left = int(sys.argv[2])
+
+def count_down(event, args):
+    global steps_left
+    if event in {"open", "os.link", "os.remove"}:
+        steps_left -= 1
+        if steps_left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(count_down)
+session.send([envelope(1)])
+"""
+
+
+def test_killed_at_any_step_and_tried_again_it_leaves_one_whole_copy(tmp_path: Path) -> None:
+    MaildirTransport(tmp_path / "whole").open().send([envelope(1)])
+    whole = (tmp_path / "whole" / "new" / NAME).read_bytes()
+    killed = 0
+    while True:
+        path = tmp_path / f"killed at {killed}"
+        command = [sys.executable, "-c", DELIVER_AND_DIE, str(path), str(killed)]
+        died = subprocess.run(command, check=False).returncode
+        assert files_under(path / "new") <= {NAME}
+        (outcome,) = MaildirTransport(path).open().send([envelope(1)])
+        assert outcome.kind is OutcomeKind.ACCEPTED
+        assert files_under(path) == {f"new/{NAME}"}
+        assert (path / "new" / NAME).read_bytes() == whole
+        if died == 0:
+            break
+        assert died == -signal.SIGKILL
+        killed += 1
+    assert killed >= 6
 
 
 def test_what_a_dead_process_left_in_tmp_is_replaced(

@@ -240,10 +240,13 @@ def test_a_new_connection_is_tried_once_only() -> None:
 
 def test_pipelined_data_is_not_sent_when_the_recipient_was_refused() -> None:
     """A server may answer 354 all the same (RFC 2920 section 3.1): nothing must follow."""
-    with serving({"RCPT": ["550 5.1.1 no"]}, extensions=PIPELINING) as (sink, transport):
+    replies: dict[str, str | list[str]] = {"RCPT": ["550 5.1.1 no"], "DATA": ["354 go on"]}
+    with serving(replies, extensions=PIPELINING) as (sink, transport):
         session = transport.open()
-        assert send(session).kind is OutcomeKind.REJECTED
-        assert sink.data_bytes == 0
+        assert send(session, 1).kind is OutcomeKind.REJECTED
+        assert sink.commands[-1] == "DATA"
+        assert send(session, 2).kind is OutcomeKind.ACCEPTED
+        assert sink.connections == 2
         session.close()
 
 

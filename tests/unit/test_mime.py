@@ -180,6 +180,13 @@ def test_attachments_arrive_with_name_type_and_bytes() -> None:
     assert arrived[1].get_content_charset() == "iso-8859-1"
 
 
+@pytest.mark.parametrize("separator", list(LINE_SEPARATORS))
+def test_a_file_name_loses_what_is_no_character_of_a_name(separator: str) -> None:
+    files = (Attachment(f"a{separator}b.txt", "text/plain", b""),)
+    (part,) = parse(mime.build(replace(ENVELOPE, attachments=files))).iter_attachments()
+    assert part.get_filename() == "a_b.txt"
+
+
 def test_an_inline_image_stands_beside_the_html_that_shows_it() -> None:
     html = '<img src="cid:logo@shop">'
     files = (
