@@ -1,7 +1,7 @@
 """Logging and error reports of every process, of which neither tells what is in a mail.
 
-Log lines go to standard error, one for each record. To Sentry go the type of an exception, the places
-in the code it passed, process and release: no messages, variables, headers or bodies.
+Log lines go to standard error, one for each record. To Sentry go the type of an exception, the
+places in the code it passed, process and release: no messages, variables, headers or bodies.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def unexpected(error: BaseException, where: str) -> None:
 class OneLine(logging.Formatter):
     """`2026-01-31T12:00:00.123Z INFO api[4711] mailer.api: text`, whatever the text holds."""
 
-    converter = time.gmtime
+    converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 
@@ -101,7 +101,7 @@ class OneLine(logging.Formatter):
 
 
 def only_allowed(event: Mapping[str, Any], process_name: str) -> dict[str, Any]:
-    """What of a Sentry event may leave the machine: built anew from what is known to be harmless."""
+    """Build what may leave the machine, anew, from what is known to be harmless."""
     exceptions = (event.get("exception") or {}).get("values") or []
     return {
         "event_id": event.get("event_id"),

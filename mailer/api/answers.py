@@ -58,7 +58,7 @@ class Accepted(Struct, frozen=True):
     messages: list[AcceptedMessage]
 
 
-class MailAnswer(Struct, frozen=True):
+class MailAnswer(Struct, frozen=True, kw_only=True):
     """One mail as it stands."""
 
     request_id: str
@@ -71,7 +71,6 @@ class MailAnswer(Struct, frozen=True):
     waits_for: str | None
     lane: str
     transport: str
-    attempts: int
     accepted_at: str
     due_at: str
     state_at: str
@@ -100,10 +99,9 @@ class EventAnswer(Struct, frozen=True):
     detail: str
 
 
-class MailHistory(Struct, frozen=True):
+class MailHistory(MailAnswer, frozen=True, kw_only=True):
     """A mail and all that happened to it."""
 
-    mail: MailAnswer
     attempts: list[AttemptAnswer]
     events: list[EventAnswer]
 

@@ -32,10 +32,12 @@ def create_app(backend: Backend) -> AsgiApp:
             operations[route.template, method] = operation
             if method == "GET":
                 operations[route.template, "HEAD"] = operation
-    app = falcon.asgi.App(
-        request_type=ApiRequest,
-        middleware=[Observe(backend.clock), Auth(backend.settings, operations), _Life(backend)],
-    )
+    middleware: list[Any] = [
+        Observe(backend.clock),
+        Auth(backend.settings, operations),
+        _Life(backend),
+    ]
+    app = falcon.asgi.App(request_type=ApiRequest, middleware=middleware)
     problems.install(app)
     for route in table:
         if "GET" in route.operations:

@@ -1,6 +1,6 @@
 """Who may call what: Bearer tokens (HS256), an API key, or nothing but this machine itself.
 
-Tokens are JWTs signed with JWT_SECRET, with `sub` and `exp`; their `scope` (RFC 8693: words separated
+Tokens are JWTs signed with JWT_SECRET, with `sub` and `exp`; their `scope` (RFC 8693: words parted
 by spaces; a list is taken too) limits what they may do. With neither secret nor key set, only
 requests that begin on this machine are served, unless ALLOW_UNAUTHENTICATED says otherwise.
 """
@@ -92,7 +92,7 @@ def _claims(decoded: dict[str, Any]) -> tuple[str, list[str] | None]:
         raise ValueError("extensions that must be understood are not")
     subject, expires = payload["sub"], payload["exp"]
     if isinstance(expires, bool) or not isinstance(expires, (int, float)):
-        raise ValueError("exp is a number")
+        raise TypeError("exp is a number")
     if not isinstance(subject, str) or not 0 < len(subject) <= MAX_SUBJECT_CHARS:
         raise ValueError("sub is a text")
     subject.encode()  # a lone surrogate raises

@@ -43,6 +43,8 @@ class Backend:
     open_store: Callable[[], Store]
     new_batch_id: Callable[[], str] = _new_batch_id
     reader: Reader = field(init=False)
+    lister: Reader = field(init=False)
+    """For what may have to look at many rows, so that quick looks need not wait."""
     writer: Writer = field(init=False)
     signing_key: bytes = field(init=False, default=b"")
     free_bytes: Callable[[], int] = field(init=False, default=lambda: 0)
@@ -54,11 +56,13 @@ class Backend:
         self.bodies = Bodies(self.settings.max_body_bytes)
         self._aside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checker")
         self.reader = Reader(self.open_store)
+        self.lister = Reader(self.open_store)
         self.writer = Writer(self.open_store, Bell(self.settings.database_path))
 
     async def open(self) -> None:
         """Raises StoreError, with a sentence for the operator."""
         self.reader.open()
+        self.lister.open()
         self.signing_key = await self.reader.run(Store.signing_key)
         self.free_bytes = await self.reader.run(lambda store: store.housekeeping.free_bytes)
         self.writer.open()
@@ -67,6 +71,7 @@ class Backend:
         """Store what waits; then let go of the database."""
         self.writer.close()
         self.reader.close()
+        self.lister.close()
         self._aside.shutdown()
 
     async def aside(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -1,7 +1,7 @@
 """Reading request bodies: never more than is allowed, never more at once than memory can bear.
 
-A body over the limit is refused from its declared length, or as soon as the chunks read so far exceed
-it. A body whose sender went away half-way is never taken for a whole one.
+A body over the limit is refused from its declared length, or as soon as the chunks read so far
+exceed it. A body whose sender went away half-way is never taken for a whole one.
 """
 
 from __future__ import annotations

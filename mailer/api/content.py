@@ -1,7 +1,7 @@
 """Checks of what the recipients of a message share: subject, headers, tags, attachments, texts.
 
-What passes here can be written as a MIME message: `mailer.mime` refuses none of it, and nothing in it
-can add a header or a recipient.
+What passes here can be written as a MIME message: `mailer.mime` refuses none of it, and nothing in
+it can add a header or a recipient.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _PRINTABLE: Final = re.compile(r"[ -~]*")
 _TAG: Final = re.compile(r"[A-Za-z0-9_-]{1,256}")
 _CONTENT_ID: Final = re.compile(r"[!-;=?-~]{1,78}")
-_TOKEN: Final = r"[A-Za-z0-9!#$&^_.+-]+"
+_WORD: Final = r"[A-Za-z0-9!#$&^_.+-]+"
 _CONTENT_TYPE: Final = re.compile(
-    rf'{_TOKEN}/{_TOKEN}(?:; ?{_TOKEN}=(?:{_TOKEN}|"[A-Za-z0-9 ._+-]*"))*', re.ASCII
+    rf'{_WORD}/{_WORD}(?:; ?{_WORD}=(?:{_WORD}|"[A-Za-z0-9 ._+-]*"))*', re.ASCII
 )
 _RESERVED_PREFIXES: Final = ("content-", "resent-", "arc-", "dkim-", "received", "authentication-")
 
@@ -46,7 +46,7 @@ Report = Callable[[str, str, str], None]
 def checked(
     message: MessageBody, *, lane: Lane, track_opens: bool, templated: bool, now_ms: int, path: str
 ) -> tuple[Content, list[Fault]]:
-    """The content, complete only if there are no faults. Faulty fields were None or are left out."""
+    """The content, complete only if there are no faults; what is faulty is None or left out."""
     faults: list[Fault] = []
 
     def report(field: str, code: str, text: str) -> None:
@@ -56,7 +56,7 @@ def checked(
     if message.content is None and message.text is None and not faults:
         report("content", "missing", "a message has content (HTML), text, or both")
     topic_id = message.topic_id or None
-    if topic_id is not None and (len(topic_id) > MAX_TOPIC_CHARS or _CONTROLS.search(topic_id)):
+    if topic_id is not None and not is_topic_id(topic_id):
         text = f"at most {MAX_TOPIC_CHARS} characters, no control characters"
         report("topic_id", "topic_invalid", text)
     content = Content(
@@ -76,6 +76,11 @@ def checked(
         expires_at_ms=_expires_at(message.expires_at, now_ms, report),
     )
     return content, faults
+
+
+def is_topic_id(text: str) -> bool:
+    """Whether mail can be labelled with it."""
+    return 0 < len(text) <= MAX_TOPIC_CHARS and not _CONTROLS.search(text)
 
 
 def _check_subject(subject: str | None, report: Report) -> None:

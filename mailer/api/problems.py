@@ -46,7 +46,9 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 class Refused(Exception):
     """Ends a request with a status, a sentence, and headers if need be."""
 
-    def __init__(self, status: HTTPStatus, detail: str, headers: dict[str, str] | None = None):
+    def __init__(
+        self, status: HTTPStatus, detail: str, headers: dict[str, str] | None = None
+    ) -> None:
         self.status = status
         self.detail = detail
         self.headers = headers or {}

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
+from mailer.api import addresses
 from mailer.errors import Fault, InvalidRequest
 
 E = TypeVar("E", bound=StrEnum)
@@ -43,6 +44,23 @@ class Query:
     def text(self, name: str) -> str | None:
         """None when absent or empty."""
         return self._values.get(name) or None
+
+    def given(self, name: str) -> str | None:
+        """None when absent; an empty one is an answer too."""
+        return self._values.get(name)
+
+    def address(self, name: str, *, required: bool = False) -> str | None:
+        """A mail address, as it is stored."""
+        value = self.text(name)
+        if value is None:
+            if required:
+                self._fault(name, "missing", "is required")
+            return None
+        try:
+            return addresses.normalized(value)
+        except addresses.AddressError as error:
+            self._fault(name, error.code, str(error))
+            return None
 
     def integer(self, name: str, low: int, high: int, default: int) -> int:
         value = self._values.get(name)

@@ -13,7 +13,7 @@ import resource
 import socket
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from gunicorn.app.base import BaseApplication
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -25,7 +25,8 @@ from mailer.api.backend import Backend
 from mailer.clock import SystemClock
 from mailer.errors import MailerError
 from mailer.settings import Settings, load
-from mailer.store import Rules, Store
+from mailer.store import Store
+from mailer.store.outcomes import Rules
 from mailer.store.verify import verify
 
 REQUEST_WITHIN_S: Final = 10.0
@@ -101,7 +102,7 @@ class PatientProtocol(HttpToolsProtocol):
         return self._since is not None and now > self._since + patience_s
 
 
-class Worker(UvicornWorker):
+class Worker(UvicornWorker):  # type: ignore[misc]
     """uvicorn as mailer needs it; peers are who they are, not who a header says."""
 
     CONFIG_KWARGS = {  # noqa: RUF012 - as UvicornWorker has it

@@ -1,14 +1,14 @@
 """Times as callers write them and as the API answers them.
 
-Two forms are taken: the reference's `2024-01-01 09:00:00` in the server's zone, and RFC 3339 with an
-offset or `Z`. A local time that a clock change skips means the instant that many minutes after the
-change; one that comes twice means the first. Answers always carry an offset.
+Two forms are taken: the reference's `2024-01-01 09:00:00` in the server's zone, and RFC 3339 with
+an offset or `Z`. A local time that a clock change skips means the instant that many minutes after
+the change; one that comes twice means the first. Answers always carry an offset.
 """
 
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta, timezone, tzinfo
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Final
 
 from mailer.errors import MailerError
@@ -68,7 +68,7 @@ def _placed(moment: datetime, offset: str | None, zone: tzinfo | None) -> dateti
     if offset is None:
         return moment.replace(tzinfo=zone) if zone else moment.astimezone()
     if offset in "Zz":
-        return moment.replace(tzinfo=timezone.utc)
+        return moment.replace(tzinfo=UTC)
     sign = -1 if offset[0] == "-" else 1
     hours, minutes = int(offset[1:3]), int(offset[4:6])
     return moment.replace(tzinfo=timezone(sign * timedelta(hours=hours, minutes=minutes)))

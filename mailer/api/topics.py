@@ -7,7 +7,6 @@ writes waits for long.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
@@ -25,6 +24,7 @@ from mailer.store.topics import CancelStep, Topic
 from mailer.vocabulary import GIVEN_UP, HANDED_OVER, REFERENCE_EVENTS, REFERENCE_STATES, State
 
 MAX_PAGE: Final = 1_000
+ACTIONS: Final = ("pause", "resume", "retry")
 
 
 class Topics:
@@ -35,7 +35,7 @@ class Topics:
         query = Query(req.query_string, ("after", "limit"))
         after, limit = query.text("after") or "", query.integer("limit", 1, MAX_PAGE, 100)
         query.end()
-        topics = await self._backend.reader.run(
+        topics = await self._backend.lister.run(
             lambda store: store.topics.list(after=after, limit=limit)
         )
         following = topics[-1].topic_id if len(topics) == limit else None
@@ -45,7 +45,6 @@ class Topics:
 class OneTopic:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._actions: dict[str, Callable[[str], object]] = {}
 
     async def on_get(self, req: ApiRequest, resp: falcon.asgi.Response, topic_id: str) -> None:
         topic = await self._backend.reader.run(lambda store: store.topics.get(topic_id))
@@ -84,7 +83,7 @@ class OneTopic:
             case "retry":
                 answer = await self._retry(topic_id)
             case _:
-                text = "a topic's actions are pause, resume and retry"
+                text = f"a topic's actions are {', '.join(ACTIONS)}"
                 raise Refused(HTTPStatus.NOT_FOUND, text)
         give(resp, answer)
 

@@ -1,7 +1,7 @@
 """From the body of `POST /v1/messages` to what is stored, all faults named at once.
 
-A fault of one recipient can be skipped (`on_error: "skip"`); a fault of the request or of a message's
-content refuses all of it. Nothing here reads or writes anything.
+A fault of one recipient can be skipped (`on_error: "skip"`); a fault of the request or of a
+message's content refuses all of it. Nothing here reads or writes anything.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mailer.api import addresses, content, times
 from mailer.api.problems import MAX_FAULTS
 from mailer.api.requests import MAX_MAILS, MessageBody, MessagesBody
 from mailer.errors import Fault, InvalidRequest
-from mailer.mail import NewMessage, Recipient
+from mailer.mail import Content, NewMessage, Recipient
 from mailer.vocabulary import Lane
 
 MAX_DATA_DEPTH: Final = 32
@@ -65,7 +65,7 @@ class Checker:
                 draft.due_at_ms = max(now_ms, times.parse(body.scheduled_at, now_ms=now_ms))
             except times.TimeError as error:
                 faults.append(Fault("scheduled_at", error.code, str(error)))
-        draft.total = sum(_asked(message) for message in body.messages or [] if message)
+        draft.total = sum(_asked(message) for message in body.messages or [] if message is not None)
         if body.messages == []:
             faults.append(Fault("messages", "missing", "at least one message"))
         if draft.total > MAX_MAILS:
@@ -156,12 +156,11 @@ class _Recipients:
             address = addresses.normalized(email)
             if name:
                 addresses.check_name(name)
-            if data is not None and _too_deep(data):
-                text = f"data nested more than {MAX_DATA_DEPTH} deep"
-                raise addresses.AddressError("data_too_deep", text)
         except addresses.AddressError as error:
-            self._given.append(None)
-            self.faults.append(Fault(self._where(asked), error.code, str(error)))
+            self._refuse(asked, error.code, str(error))
+            return
+        if data is not None and _too_deep(data):
+            self._refuse(asked, "data_too_deep", f"data nested more than {MAX_DATA_DEPTH} deep")
             return
         position = self._by_address.setdefault(address, len(self._unique))
         if position < len(self._unique):
@@ -171,7 +170,11 @@ class _Recipients:
             self._first_asked.append(asked)
         self._given.append(position)
 
-    def fill(self, shared: content.Content, faults: list[Fault]) -> None:
+    def _refuse(self, asked: int, code: str, message: str) -> None:
+        self._given.append(None)
+        self.faults.append(Fault(self._where(asked), code, message))
+
+    def fill(self, shared: Content, faults: list[Fault]) -> None:
         """Try the templates with each recipient's data."""
         people = [recipient for recipient in self._unique if recipient is not None]
         for fault in templates.faults(shared, people):
@@ -187,7 +190,7 @@ class _Recipients:
     def kept(self) -> tuple[tuple[Recipient, ...], list[int | None]]:
         """Those that get a mail, and for each address as given its place among them."""
         places: list[int | None] = []
-        kept = []
+        kept: list[Recipient] = []
         for recipient in self._unique:
             places.append(None if recipient is None else len(kept))
             if recipient is not None:
