@@ -1,0 +1,35 @@
+"""The `mailer` command: hands the environment and `.env` to the commands, and words their errors.
+
+Settings are read when a command asks for them, so that `mailer --help` works without any.
+Exit status: 0 done, 1 it could not be done (one sentence on stderr says why), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from mailer.commands import cli
+from mailer.errors import MailerError
+from mailer.settings import Settings, load
+
+
+def main() -> None:
+    """Run the command line; does not return."""
+    try:
+        cli(obj=functools.cache(_settings))
+    except MailerError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+
+
+def _settings() -> Settings:
+    return load(os.environ, Path(".env"))
+
+
+if __name__ == "__main__":
+    main()

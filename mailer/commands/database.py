@@ -1,0 +1,43 @@
+"""Commands about the database file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import click
+
+from mailer.errors import StoreUnavailable
+from mailer.settings import Settings
+from mailer.store import Store, migrate
+from mailer.store.outcomes import rules_of
+
+
+@click.command(
+    epilog="\b\nExample:\n  DATABASE_URL=sqlite:////var/lib/mailer/mailer.db mailer migrate"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_obj
+def migrate(load: Callable[[], Settings], /, as_json: bool) -> None:
+    """Create the database, or bring its schema up to date.
+
+    Safe to repeat. Do it before anything else starts, and after each upgrade.
+    """
+    database = load().database_path.absolute()
+    applied = migrate.migrate(database)
+    if as_json:
+        click.echo(json.dumps({"database": str(database), "applied": applied}))
+    elif applied:
+        click.echo(f"{database}: applied {', '.join(applied)}")
+    else:
+        click.echo(f"{database}: up to date")
+
+
+def open_store(settings: Settings) -> Store:
+    """The database, for a command that looks at it. Raises StoreError when there is none yet."""
+    path = settings.database_path.absolute()
+    if not path.is_file():
+        raise StoreUnavailable(
+            f"{path} does not exist: run `mailer migrate`, or let DATABASE_URL name the right file"
+        )
+    return Store(path, rules_of(settings))

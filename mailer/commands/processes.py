@@ -1,0 +1,122 @@
+"""The commands that stay: the API, the supervisor with its senders, or both in one.
+
+Each says at its start by which way mail leaves and where the API listens, so that nobody has to
+guess whether real mail is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import click
+
+from mailer import __version__, plugins
+from mailer.settings import Settings
+from mailer.store.connection import has_wal_reset_bug, sqlite_version
+from mailer.store.migrate import migrate as migrate_database
+
+
+@click.command(epilog="\b\nExample:\n  mailer migrate && mailer serve")
+@click.pass_obj
+def serve(load: Callable[[], Settings], /) -> None:
+    """Answer the API until SIGTERM or Ctrl-C.
+
+    The database must be migrated; a supervisor must run beside it for mail to leave.
+    """
+    from mailer.api import server
+    from mailer.reporting import start
+
+    settings = load()
+    announce(settings, api=True)
+    start(settings, "api")
+    server.serve(settings)
+
+
+@click.command(epilog="\b\nExample:\n  SENDERS=4 mailer supervise")
+@click.pass_context
+def supervise(context: click.Context) -> None:
+    """Run the senders and the duties until SIGTERM or Ctrl-C.
+
+    One supervisor for each database: a second one refuses to start and says who holds it.
+    """
+    from mailer import supervisor
+    from mailer.reporting import start
+
+    settings: Settings = context.obj()
+    announce(settings, api=False)
+    start(settings, "supervisor")
+    context.exit(supervisor.main(settings))
+
+
+@click.command(
+    epilog="\b\nExample:\n  DATABASE_URL=sqlite://mail.db MAILDIR_PATH=./mail mailer run"
+)
+@click.pass_context
+def run(context: click.Context) -> None:
+    """Migrate, then run everything: API, supervisor, senders.
+
+    For trying out and for small hosts; ends by SIGTERM or Ctrl-C.
+    """
+    from mailer import supervisor
+    from mailer.reporting import start
+
+    settings: Settings = context.obj()
+    announce(settings, api=True)
+    start(settings, "supervisor")
+    migrate_database(settings.database_path)
+    context.exit(supervisor.main(settings, with_api=True))
+
+
+@click.command(hidden=True, epilog="\b\nExample:\n  mailer sender 0")
+@click.argument("index", type=click.IntRange(min=0))
+@click.pass_context
+def sender(context: click.Context, index: int) -> None:
+    """Send mail as sender number INDEX; started by the supervisor, not by hand."""
+    from mailer import sender_process
+    from mailer.reporting import start
+
+    settings: Settings = context.obj()
+    start(settings, f"sender-{index}")
+    context.exit(sender_process.main(settings, index))
+
+
+def announce(settings: Settings, *, api: bool) -> None:
+    """Say on stderr what this start means. Raises MailerError when the transport can't be used."""
+    plugins.transports(plugins.load(), settings)
+    click.echo(f"mailer {__version__}", err=True)
+    for line in _start_lines(settings, api=api):
+        click.echo(f"  {line}", err=True)
+
+
+def _start_lines(settings: Settings, *, api: bool) -> Iterator[str]:
+    yield f"transport: {settings.transport_name}, {_why_transport(settings)}"
+    if settings.transport_name == "maildir":
+        yield f"nothing leaves this machine: mail is put into {settings.maildir_path.absolute()}"
+    if api:
+        host, port = settings.listen
+        host = f"[{host}]" if ":" in host else host
+        yield f"API: http://{host}:{port}, {_who_may_call(settings)}"
+    yield f"database: {settings.database_path.absolute()}"
+    if has_wal_reset_bug(sqlite_version()):
+        version = ".".join(map(str, sqlite_version()))
+        yield (
+            f"SQLite {version} can lose commits that race a checkpoint (WAL-reset bug). mailer"
+            " keeps the two apart; let no other program write to the database. Where there is a"
+            " wheel, `pip install pysqlite3` brings a mended library."
+        )
+
+
+def _why_transport(settings: Settings) -> str:
+    if settings.transport:
+        return f"chosen by {settings.chosen_because['transport']}"
+    if settings.transport_name == "ses":
+        return "because AWS_SES_FROM_EMAIL is set and TRANSPORT is not"
+    return "the default: neither TRANSPORT nor AWS_SES_FROM_EMAIL is set"
+
+
+def _who_may_call(settings: Settings) -> str:
+    if settings.authenticates:
+        return "for callers with a token or key"
+    if settings.allow_unauthenticated:
+        return "open to everyone who reaches it (ALLOW_UNAUTHENTICATED)"
+    return "open to this machine only (neither JWT_SECRET nor API_KEY is set)"

@@ -1,0 +1,184 @@
+"""`mailer status`: one look at the whole, read from the database, so that it works when the API
+does not. It changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from mailer.clock import Clock, SystemClock
+from mailer.commands.database import open_store
+from mailer.commands.tables import clock_time, console, plain, table
+from mailer.settings import Settings
+from mailer.store import Store
+from mailer.store.connection import has_wal_reset_bug, sqlite_version
+from mailer.store.topics import Topic
+from mailer.vocabulary import GIVEN_UP, HANDED_OVER, State
+
+TOPICS_AT_ONCE: Final = 500
+EVERY_S: Final = 1.0
+
+
+@click.command(
+    epilog="\b\nExamples:\n  mailer status --watch\n  mailer status --json | jq .queue.waiting"
+)
+@click.option("--watch", is_flag=True, help="Look again every second until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object (a line each second).")
+@click.pass_obj
+def status(load: Callable[[], Settings], /, watch: bool, as_json: bool) -> None:
+    """What waits, how fast it goes, each topic's numbers.
+
+    Reads the database itself: neither API nor supervisor need be running.
+    """
+    settings = load()
+    store = open_store(settings)
+    try:
+        looks = _looks(store, settings, SystemClock(), again=watch)
+        if as_json:
+            for seen in looks:
+                click.echo(json.dumps(seen))
+        elif watch:
+            _live(looks)
+        else:
+            console().print(*(_shown(seen) for seen in looks))
+    finally:
+        store.close()
+
+
+def look(store: Store, settings: Settings, clock: Clock) -> dict[str, Any]:
+    """Everything `status` shows, as it goes into JSON."""
+    now_ms, now_us = clock.wall_ms(), clock.mono_us()
+    depths = store.status.depths()
+    oldest_ms = store.status.oldest_due_at_ms(now_ms)
+    return {
+        "at": clock_time(now_ms),
+        "database": str(store.path),
+        "sqlite": {
+            "version": ".".join(map(str, sqlite_version())),
+            "wal_reset_bug": has_wal_reset_bug(sqlite_version()),
+        },
+        "transport": settings.transport_name,
+        "queue": {
+            "waiting": sum(depth.mails for depth in depths),
+            "behind_s": (now_ms - oldest_ms) / 1000 if oldest_ms is not None else 0,
+            "lanes": [
+                {"transport": depth.transport, "lane": depth.lane, "mails": depth.mails}
+                for depth in depths
+            ],
+        },
+        "rate": {
+            "last_second": store.status.handed_over(now_us - 1_000_000),
+            "last_hour": store.transports.sent_since(now_ms // 60_000 - 60),
+            "last_24h": store.transports.sent_since(now_ms // 60_000 - 24 * 60),
+            "max_per_second": settings.max_send_per_second,
+        },
+        "blocked": [
+            {
+                "transport": block.transport,
+                "reason": block.blocked_reason,
+                "for_s": (block.blocked_until_us - now_us) / 1_000_000,
+            }
+            for block in store.status.blocks(now_us)
+        ],
+        "senders": [
+            {"id": sender.id, "pid": sender.pid, "alive": Path(f"/proc/{sender.pid}").exists()}
+            for sender in store.senders.all()
+        ],
+        "topics": [_topic(topic) for topic in _topics(store)],
+    }
+
+
+def _looks(store: Store, settings: Settings, clock: Clock, *, again: bool) -> Iterator[Any]:
+    try:
+        yield look(store, settings, clock)
+        while again:
+            time.sleep(EVERY_S)
+            yield look(store, settings, clock)
+    except KeyboardInterrupt:
+        return
+
+
+def _live(looks: Iterator[Any]) -> None:
+    with Live(console=console(), auto_refresh=False) as live:
+        for seen in looks:
+            live.update(_shown(seen), refresh=True)
+
+
+def _topics(store: Store) -> Iterator[Topic]:
+    after = ""
+    while page := store.topics.list(after=after, limit=TOPICS_AT_ONCE):
+        yield from page
+        after = page[-1].topic_id
+
+
+def _topic(topic: Topic) -> dict[str, Any]:
+    return {
+        "topic_id": topic.topic_id,
+        "paused": topic.paused,
+        "total": topic.counters["total"],
+        "success": sum(topic.counters[state] for state in HANDED_OVER),
+        "failure": sum(topic.counters[state] for state in GIVEN_UP),
+        "opens": topic.counters["opens"],
+        "states": {state.value: topic.counters[state] for state in State},
+        "first_due_at": clock_time(topic.first_due_at_ms),
+        "last_sent_at": clock_time(topic.last_sent_at_ms),
+    }
+
+
+def _shown(seen: dict[str, Any]) -> RenderableType:
+    return Group(
+        *(plain(line) for line in _lines(seen)),
+        *_warnings(seen),
+        table(
+            ("topic", "total", "waiting", "in flight", "handed over", "failed", "opens", ""),
+            (_topic_row(topic) for topic in seen["topics"]),
+        ),
+    )
+
+
+def _lines(seen: dict[str, Any]) -> Iterator[str]:
+    queue, rate = seen["queue"], seen["rate"]
+    limit = "no limit" if rate["max_per_second"] is None else f"at most {rate['max_per_second']:g}"
+    lanes = ", ".join(f"{x['transport']} {x['lane']} {x['mails']:,}" for x in queue["lanes"])
+    senders = [f"{s['pid']}{'' if s['alive'] else ' (gone)'}" for s in seen["senders"]]
+    yield f"queue     {queue['waiting']:,} waiting" + (f" ({lanes})" if lanes else "")
+    yield f"behind    {queue['behind_s']:.1f} s"
+    yield (
+        f"rate      {rate['last_second']}/s ({limit}),"
+        f" {rate['last_hour']:,} in the last hour, {rate['last_24h']:,} in 24 hours"
+    )
+    yield f"senders   {', '.join(senders) or 'none: run `mailer supervise`, or nothing is sent'}"
+    yield f"transport {seen['transport']}"
+    yield f"database  {seen['database']}, SQLite {seen['sqlite']['version']}"
+
+
+def _warnings(seen: dict[str, Any]) -> Iterator[Text]:
+    for block in seen["blocked"]:
+        yield plain(f"blocked   {block['transport']} for {block['for_s']:.0f} s: {block['reason']}")
+    if seen["sqlite"]["wal_reset_bug"]:
+        yield Text(
+            "SQLite    this version has the WAL-reset bug: let no other program write to the file"
+        )
+
+
+def _topic_row(topic: dict[str, Any]) -> tuple[object, ...]:
+    states = topic["states"]
+    return (
+        topic["topic_id"],
+        topic["total"],
+        states[State.PENDING],
+        states[State.SENDING] + states[State.UNCERTAIN],
+        topic["success"],
+        topic["failure"],
+        topic["opens"],
+        "paused" if topic["paused"] else "",
+    )
