@@ -9,7 +9,8 @@ import click
 
 from mailer.errors import StoreUnavailable
 from mailer.settings import Settings
-from mailer.store import Store, migrate
+from mailer.store import Store
+from mailer.store.migrate import migrate as migrate_database
 from mailer.store.outcomes import rules_of
 
 
@@ -24,7 +25,7 @@ def migrate(load: Callable[[], Settings], /, as_json: bool) -> None:
     Safe to repeat. Do it before anything else starts, and after each upgrade.
     """
     database = load().database_path.absolute()
-    applied = migrate.migrate(database)
+    applied = migrate_database(database)
     if as_json:
         click.echo(json.dumps({"database": str(database), "applied": applied}))
     elif applied:

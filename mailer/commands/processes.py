@@ -60,8 +60,7 @@ def run(context: click.Context) -> None:
     from mailer import supervisor
     from mailer.reporting import start
 
-    settings: Settings = context.obj()
-    announce(settings, api=True)
+    settings: Settings = context.obj()  # `mailer serve`, its child, announces for all
     start(settings, "supervisor")
     migrate_database(settings.database_path)
     context.exit(supervisor.main(settings, with_api=True))
