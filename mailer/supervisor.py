@@ -57,7 +57,7 @@ def main(settings: Settings, *, with_api: bool = False) -> int:
                 store.transports.register(name, reports_events=transport.reports_events)
         wanted = {f"sender {n}": ("sender", str(n)) for n in range(settings.senders)}
         if with_api:
-            wanted |= {"api": ("serve",)}
+            wanted |= {"api": ("serve", "--until-stdin-ends")}
         supervisor = Supervisor(store, clock, Children(wanted))
         supervisor.begin()
         quotas.ask()

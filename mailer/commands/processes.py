@@ -6,6 +6,10 @@ guess whether real mail is sent.
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
 
 import click
@@ -17,8 +21,9 @@ from mailer.store.migrate import migrate as migrate_database
 
 
 @click.command(epilog="\b\nExample:\n  mailer migrate && mailer serve")
+@click.option("--until-stdin-ends", is_flag=True, hidden=True)
 @click.pass_obj
-def serve(load: Callable[[], Settings], /) -> None:
+def serve(load: Callable[[], Settings], /, until_stdin_ends: bool) -> None:
     """Answer the API until SIGTERM or Ctrl-C.
 
     The database must be migrated; a supervisor must run beside it for mail to leave.
@@ -29,6 +34,8 @@ def serve(load: Callable[[], Settings], /) -> None:
     settings = load()
     announce(settings, api=True)
     start(settings, "api")
+    if until_stdin_ends:
+        threading.Thread(target=_stop_when_stdin_ends, daemon=True).start()
     server.serve(settings)
 
 
@@ -85,6 +92,13 @@ def announce(settings: Settings, *, api: bool) -> None:
     click.echo(f"mailer {__version__}", err=True)
     for line in _start_lines(settings, api=api):
         click.echo(f"  {line}", err=True)
+
+
+def _stop_when_stdin_ends() -> None:
+    """The supervisor holds the other end: it closes when that process ends, however it ends."""
+    while os.read(sys.stdin.fileno(), 64):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _start_lines(settings: Settings, *, api: bool) -> Iterator[str]:

@@ -19,13 +19,13 @@ import jwt
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mailer.api.operations import Scope
 from mailer.clock import SystemClock
 from mailer.commands import recipients as csv_file
 from mailer.commands.client import Api
 from mailer.errors import ApiError, SettingFault, SettingsError
 from mailer.settings import Settings
 
-SCOPES: Final = ("send", "read", "admin")
 MAILS_PER_REQUEST: Final = 1_000
 """The API takes 10,000; smaller requests show progress and repeat less."""
 OWN_TOKEN_LIFETIME_S: Final = 3600
@@ -55,7 +55,7 @@ class Lifetime(click.ParamType[int]):
     "--scope",
     "scopes",
     multiple=True,
-    type=click.Choice(SCOPES),
+    type=click.Choice([scope.value for scope in Scope]),
     help="What it allows; repeat for several. Without it: everything.",
 )
 @click.option("--lifetime", type=Lifetime(), default="30d", show_default=True, help="How long.")
@@ -143,9 +143,9 @@ def send(
                 answer = api.post_messages(
                     part.body, part.key, patience_s=patience, waiting=progress.console.print
                 )
+                sent.add(answer.json(), replayed="idempotency-replayed" in answer.headers)
             except ApiError as error:
                 raise ApiError(_stopped(error, number, len(parts), part, sent)) from error
-            sent.add(answer.json(), replayed="idempotency-replayed" in answer.headers)
             progress.advance(bar, len(part.rows))
     click.echo(json.dumps(sent.as_json()) if as_json else sent.sentence())
 
@@ -169,10 +169,17 @@ class _Sent:
         self._duplicates = duplicates
         self._batch_ids: list[str] = []
 
-    def add(self, answer: dict[str, Any], *, replayed: bool) -> None:
+    def add(self, answer: Any, *, replayed: bool) -> None:
+        """Raises ApiError when it is not what mailer answers."""
+        try:
+            self._add(answer, replayed=replayed)
+        except (KeyError, TypeError):
+            raise ApiError("the answer is not that of mailer's API") from None
+
+    def _add(self, answer: Any, *, replayed: bool) -> None:
         self.accepted += answer["success"]
         self._accepted_before += answer["success"] if replayed else 0
-        self._left_out += len(answer["errors"])
+        self._left_out += answer["errors"]
         self._duplicates += answer["duplicates"]
         self._batch_ids.append(answer["batch_id"])
 
@@ -268,7 +275,7 @@ def _api(settings: Settings, url: str | None, bearer: str | None) -> Api:
     if not re.match(r"https?://[^/]+", base_url):
         raise click.BadParameter("must begin with http:// or https://", param_hint="--url")
     if bearer is None and settings.jwt_secret:
-        bearer = _mint(settings, "mailer send", ("send",), OWN_TOKEN_LIFETIME_S)
+        bearer = _mint(settings, "mailer send", (Scope.SEND,), OWN_TOKEN_LIFETIME_S)
     return Api(base_url, bearer, settings.api_key)
 
 
