@@ -78,6 +78,8 @@ def _slowly(text: str) -> str:
         raise AddressError("address_too_long", f"more than {MAX_LOCAL_BYTES} bytes before the @")
     if len(domain) > MAX_DOMAIN_BYTES:
         raise AddressError("address_too_long", f"more than {MAX_DOMAIN_BYTES} characters after @")
+    if text.isascii() and len(text) > MAX_BYTES:
+        raise AddressError("address_too_long", f"more than {MAX_BYTES} bytes in all")
     try:
         found = validate_email(
             text,
@@ -89,8 +91,8 @@ def _slowly(text: str) -> str:
     except EmailNotValidError as error:
         raise AddressError("address_invalid", str(error)) from None
     address = f"{found.local_part}@{found.ascii_domain.lower()}"
-    if "." not in found.ascii_domain:
-        raise AddressError("address_invalid", "the domain is not complete: it has no dot")
+    if "." not in found.ascii_domain or found.ascii_domain.rpartition(".")[2].isdigit():
+        raise AddressError("address_invalid", "what stands after the @ is no complete domain")
     if len(address) > MAX_BYTES:
         raise AddressError("address_too_long", f"more than {MAX_BYTES} bytes in all")
     if not re.fullmatch(r"[!-~]+", address):

@@ -53,7 +53,7 @@ def checked(
         faults.append(Fault(f"{path}.{field}", code, text))
 
     _check_subject(message.subject, report)
-    if message.content is None and message.text is None and not faults:
+    if message.content is None and message.text is None:
         report("content", "missing", "a message has content (HTML), text, or both")
     topic_id = message.topic_id or None
     if topic_id is not None and not is_topic_id(topic_id):

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from mailer.api.problems import MAX_FAULTS, Refused
-from mailer.errors import Fault
+from mailer.errors import Fault, InvalidRequest
 from mailer.vocabulary import Lane
 
 B = TypeVar("B", bound=Struct)
@@ -91,13 +91,16 @@ class SuppressionBody(Struct, forbid_unknown_fields=True):
 
 
 def parse(raw: bytes, kind: type[B]) -> tuple[B, list[Fault]]:
-    """The body, and what is wrong with its types. Raises Refused when it is no JSON."""
+    """The body, and what is wrong with its types. Raises Refused when it is no JSON.
+
+    Raises InvalidRequest when it is no JSON object.
+    """
     faults: list[Fault] = []
     try:
         try:
             body = msgspec.json.decode(raw, type=kind)
         except msgspec.ValidationError:
-            body = _read(msgspec.json.decode(raw), kind, "", faults)
+            body = _read(_object(msgspec.json.decode(raw)), kind, "", faults)
         _refuse_duplicate_keys(raw)
     except msgspec.ValidationError as error:  # a number out of range, whatever it was meant for
         raise _no_json(str(error)) from None
@@ -106,6 +109,12 @@ def parse(raw: bytes, kind: type[B]) -> tuple[B, list[Fault]]:
     except RecursionError:
         raise _no_json("it is nested too deeply") from None
     return body, faults
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidRequest([Fault("", "wrong_type", "the body is a JSON object")])
+    return value
 
 
 def _no_json(reason: str) -> Refused:

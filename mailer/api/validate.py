@@ -92,7 +92,9 @@ class Checker:
         now_ms: int,
     ) -> None:
         asked = _asked(message)
-        if not asked:
+        # What has the wrong type was taken for absent; that it is missing is not said as well.
+        named = {fault.path for fault in faults}
+        if not asked and not {f"{path}.emails", f"{path}.recipients"} & named:
             faults.append(Fault(f"{path}.emails", "missing", "at least one recipient"))
         templated = any(r is not None and r.data is not None for r in message.recipients or [])
         checked, content_faults = content.checked(
@@ -103,7 +105,7 @@ class Checker:
             now_ms=now_ms,
             path=path,
         )
-        faults += content_faults
+        faults += [fault for fault in content_faults if fault.path not in named]
         recipients = _Recipients(path, len(message.emails or []))
         recipients.take(message)
         if templated and not content_faults and checked.subject is not None:

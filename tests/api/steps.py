@@ -1,0 +1,39 @@
+"""What a sender and a provider would do, done to the database of a served API."""
+
+from __future__ import annotations
+
+import random
+import time
+from contextlib import closing
+
+from mailer.clock import SystemClock
+from mailer.hookspecs import Outcome
+from mailer.mail import ClaimedMail
+from mailer.store.outcomes import Attempted
+from mailer.store.queue import Ask
+from mailer.vocabulary import OutcomeKind
+from tests.api.service import Service
+
+CLOCK = SystemClock()
+
+
+def claim_all(service: Service) -> list[ClaimedMail]:
+    """Lease all due mail, as a sender does before it hands it over."""
+    with closing(service.store()) as store:
+        with store.write():
+            sender = store.senders.register(1, 1, CLOCK.mono_us() + 60_000_000)
+            ask = Ask(sender, "maildir", None, 1000, 10, 10)
+            leases = store.queue.claim(ask, now_ms=CLOCK.wall_ms(), now_us=CLOCK.mono_us())
+        return [mail for lease in leases for mail in lease.mails]
+
+
+def record(service: Service, mails: list[ClaimedMail], kind: OutcomeKind) -> None:
+    """Record that the transport said this of each."""
+    now_ms = time.time_ns() // 1_000_000
+    with closing(service.store()) as store, store.write():
+        store.transports.register("maildir", reports_events=False)
+        store.outcomes.record(
+            [Attempted(mail.id, Outcome(kind), now_ms, now_ms) for mail in mails],
+            now_ms=now_ms,
+            jitter=random.random,
+        )

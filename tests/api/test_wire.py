@@ -1,0 +1,333 @@
+"""What comes over the wire and is not as it should be: encodings, sizes, slowness, paths."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.api.service import JSON, Service
+from tests.waiting import until
+
+GOOD = json.dumps(
+    {"messages": [{"emails": ["a@example.com"], "subject": "s", "content": "c"}]}
+).encode()
+
+
+def _with_subject(literal: bytes) -> bytes:
+    return GOOD.replace(b'"s"', literal)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"hello",
+        b"{",
+        GOOD + b"x",
+        _with_subject(b"NaN"),
+        _with_subject(b"-Infinity"),
+        _with_subject(b"1e400"),
+        _with_subject(b"9" * 5000),
+        _with_subject(rb'"\ud800"'),
+        _with_subject(rb'"\udc00\ud800"'),
+        _with_subject(b'"\xff"'),
+        _with_subject(b'"\xed\xa0\x80"'),
+        _with_subject(b'"a\x01b"'),
+        b"\xef\xbb\xbf" + GOOD,
+        GOOD.decode().encode("utf-16"),
+        b"[" * 100_000,
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+        b'{"messages":' + b"[" * 100_000,
+        GOOD.replace(b'{"messages"', b'{"messages":[],"messages"'),
+        GOOD.replace(b'"subject"', b'"subject":"t","subject"'),
+    ],
+)
+def test_what_is_no_json_is_400(api: Service, body: bytes) -> None:
+    answer = api.post("/v1/messages", body)
+
+    assert answer.status == 400
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"null",
+        b"[]",
+        b"7",
+        b'""',
+        b"{}",
+        b'{"messages": null}',
+        b'{"messages": {}}',
+        b'{"messages": [null]}',
+        b'{"messages": [[]]}',
+        b'{"messages": []}',
+        _with_subject(b"18446744073709551616"),
+        _with_subject(b"null"),
+        _with_subject(b"[]"),
+        _with_subject(rb'"\u0000"'),
+        GOOD.replace(b'"a@example.com"', b"null"),
+        GOOD.replace(b'["a@example.com"]', b'"a@example.com"'),
+        GOOD.replace(b'["a@example.com"]', b'{"0":"a@example.com"}'),
+        GOOD.replace(b'"c"', b'"c","text":{}'),
+        GOOD.replace(b'"c"}', b'"c","recipients":[{"email":"b@example.com","data":'
+                     + b'{"a":' * 40 + b"1" + b"}" * 40 + b"}]}"),
+    ],
+)  # fmt: skip
+def test_json_that_is_wrong_is_422_and_names_where(api: Service, body: bytes) -> None:
+    answer = api.post("/v1/messages", body)
+
+    assert answer.status == 422, answer.body
+    assert answer.faults
+
+
+def test_the_control_is_accepted(api: Service) -> None:
+    assert api.post("/v1/messages", GOOD).status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Type": "text/plain"},
+        {"Content-Type": "application/x-www-form-urlencoded"},
+        {"Content-Type": "application/json; charset=utf-16"},
+        {"Content-Type": "application/json; charset=latin-1"},
+        {"Content-Type": ""},
+        {**JSON, "Content-Encoding": "gzip"},
+        {**JSON, "Content-Encoding": "br, gzip"},
+    ],
+)
+def test_other_types_and_encodings_are_415(api: Service, headers: dict[str, str]) -> None:
+    assert api.request("POST", "/v1/messages", GOOD, headers).status == 415
+
+
+@pytest.mark.parametrize("kind", ["application/json;charset=UTF-8", "Application/JSON"])
+def test_spellings_of_json_are_taken(api: Service, kind: str) -> None:
+    assert api.request("POST", "/v1/messages", GOOD, {"Content-Type": kind}).status == 200
+
+
+def test_a_gzip_bomb_is_not_inflated(api: Service) -> None:
+    bomb = gzip.compress(b" " * 50_000_000)
+
+    answer = api.request("POST", "/v1/messages", bomb, {**JSON, "Content-Encoding": "gzip"})
+
+    assert answer.status == 415
+
+
+def test_a_declared_huge_body_is_413_before_any_of_it_is_sent(api: Service) -> None:
+    with closing(api.socket()) as client:
+        client.sendall(_head("Content-Length: 200000000"))
+
+        assert client.recv(64).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_chunked_huge_body_is_413_before_its_end(serve: Callable[..., Service]) -> None:
+    service = serve(MAX_BODY_BYTES="1000000")
+    with closing(service.socket()) as client:
+        client.sendall(_head("Transfer-Encoding: chunked"))
+        for _ in range(20):
+            client.sendall(b"20000\r\n" + b" " * 0x20000 + b"\r\n")
+
+        assert client.recv(64).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_body_of_the_largest_size_is_read(serve: Callable[..., Service]) -> None:
+    service = serve(MAX_BODY_BYTES="1000000")
+
+    assert service.post("/v1/messages", GOOD.ljust(1_000_000)).status == 200
+    assert service.post("/v1/messages", GOOD.ljust(1_000_001)).status == 413
+
+
+def test_a_body_cut_short_is_not_taken_for_a_whole_one(api: Service) -> None:
+    body = GOOD.replace(b'"c"', b'"c","topic_id":"cut"')
+    with closing(api.socket()) as client:
+        client.sendall(_head("Transfer-Encoding: chunked"))
+        client.sendall(b"%x\r\n%s\r\n" % (len(body), body))
+        client.shutdown(socket.SHUT_RDWR)
+    api.send("a@example.com", topic_id="after-cut")
+
+    assert api.get("/v1/topics/after-cut").status == 200
+    assert api.get("/v1/topics/cut").status == 404
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
+        b"GET /health HTTP/9.9\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 200_000 + b"\r\n\r\n",
+        b"GET /\xff\xfe HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: a\r\nX-Request-ID: a\x00b\r\n\r\n",
+        b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03",
+    ],
+)
+def test_what_is_no_http_never_is_our_error(api: Service, request_bytes: bytes) -> None:
+    with closing(api.socket()) as client:
+        client.sendall(request_bytes)
+        client.shutdown(socket.SHUT_WR)
+        answer = client.recv(4096)
+
+    assert answer == b"" or answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 200")), answer
+    assert api.get("/health").status == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v1/topics/%ff", 400),
+        ("/v1/topics/%ED%A0%80", 400),
+        ("/v1/topics/%C0%AF", 400),
+        ("/v1/topics/%00", 404),
+        ("/v1/topics/" + "x" * 4000, 404),
+        ("/v1/topics/", 404),
+        ("/v1/mails/nothing", 404),
+        ("/v1/mails/" + "9" * 200 + "-" + "9" * 200, 404),
+        ("/v1/mails/a/b", 404),
+        ("/v1/batches/%2e%2e", 404),
+        ("/v1/nothing", 404),
+        ("/", 404),
+        ("/../../etc/passwd", 404),
+    ],
+)
+def test_odd_paths_are_the_clients_error(api: Service, path: str, status: int) -> None:
+    answer = api.get(path)
+
+    assert answer.status == status
+    assert answer.json["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/v1/messages", {"POST"}),
+        ("PUT", "/v1/topics/a", {"GET", "HEAD", "DELETE", "POST"}),
+        ("POST", "/health", {"GET", "HEAD"}),
+        ("TRACE", "/health", {"GET", "HEAD"}),
+    ],
+)
+def test_other_methods_are_405_and_say_which(
+    api: Service, method: str, path: str, allowed: set[str]
+) -> None:
+    answer = api.request(method, path)
+
+    assert answer.status == 405
+    assert set(answer.headers["Allow"].split(", ")) == allowed | {"OPTIONS"}
+    assert answer.json["title"] == "Method Not Allowed"
+
+
+def test_head_and_options(api: Service) -> None:
+    head, options = api.request("HEAD", "/health"), api.request("OPTIONS", "/v1/messages")
+
+    assert (head.status, head.body, head.headers["Content-Length"]) == (200, b"", "15")
+    assert options.status == 200
+    assert "POST" in options.headers["Allow"]
+
+
+@pytest.mark.parametrize(
+    "query", ["1_0", "%D9%A1", "%201", "1&hours=2", "0", "8761", "", "-1", "1e1", "9" * 400, "%ff"]
+)
+def test_hours_are_a_plain_whole_number_in_range(api: Service, query: str) -> None:
+    answer = api.get(f"/v1/events/counts/sent?hours={query}")
+
+    assert answer.status == 422
+    assert answer.faults[0][0] == "hours"
+
+
+@pytest.mark.parametrize("query", ["", "?hours=1", "?hours=8760"])
+def test_hours_in_range_are_counted(api: Service, query: str) -> None:
+    answer = api.get(f"/v1/events/counts/sent{query}")
+
+    assert answer.json == {
+        "count": 0,
+        "max_24h": None,
+        "remaining_24h": None,
+        "max_per_second": None,
+    }
+
+
+def test_unknown_parameters_are_named(api: Service) -> None:
+    assert api.get("/v1/mails?topicid=a&state=odd&limit=0").faults == [
+        ("topicid", "parameter_unknown"),
+        ("state", "parameter_invalid"),
+        ("limit", "parameter_invalid"),
+    ]
+
+
+def test_500_clients_that_send_half_a_request_hold_nothing_up(api: Service) -> None:
+    halves = [
+        b"GET /health HTTP/1.1\r\nHost: a\r\nX-Half: ",
+        _head("Content-Length: 1000") + b'{"messages": ',
+        _head("Transfer-Encoding: chunked") + b"5\r\n{",
+        b"",
+        b"\r\n",
+    ]
+    with _held(api, [halves[n % len(halves)] for n in range(500)]):
+        began = time.monotonic()
+
+        assert api.get("/health").status == 200
+        assert api.send("a@example.com").status == 200
+        assert time.monotonic() - began < 3
+
+
+def test_half_a_request_is_not_waited_for_without_end(api: Service) -> None:
+    with closing(api.socket()) as never_ends, closing(api.socket()) as drips:
+        never_ends.sendall(_head("Content-Length: 1000") + b"{")
+        drips.setblocking(False)
+
+        def dripped_out() -> bool:
+            try:
+                drips.send(b"\r\n")
+            except ConnectionError:
+                return True
+            return False
+
+        with suppress(ConnectionResetError):
+            assert never_ends.recv(100) == b""
+        until(dripped_out, within_s=20)
+
+
+def test_large_bodies_held_open_take_bounded_memory(serve: Callable[..., Service]) -> None:
+    service = serve()
+    (worker,) = service.workers()
+    service.send("a@example.com")
+    before = _resident_bytes(worker)
+    with _held(service, [_head("Content-Length: 20000000") + b" " * 300_000] * 64):
+        bulk = b" " * 19_000_000
+        with closing(service.socket()) as large, closing(service.socket()) as larger:
+            for client in (large, larger):
+                client.sendall(_head("Content-Length: 20000000") + bulk)
+            assert service.get("/health").status == 200
+            assert _resident_bytes(worker) - before < 100_000_000
+
+
+@contextmanager
+def _held(service: Service, beginnings: list[bytes]) -> Iterator[None]:
+    """Connections on each of which only so much is sent."""
+    with ExitStack() as stack:
+        for beginning in beginnings:
+            client = stack.enter_context(closing(service.socket()))
+            client.sendall(beginning)
+        yield
+
+
+def _head(*headers: str) -> bytes:
+    lines = ["POST /v1/messages HTTP/1.1", "Host: localhost", "Content-Type: application/json"]
+    return "\r\n".join([*lines, *headers, "", ""]).encode()
+
+
+def _resident_bytes(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/statm").read_text().split()
+    return int(fields[1]) * 4096
