@@ -12,6 +12,7 @@ rule too but make an interactive mail wait for the pause.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -88,25 +89,45 @@ def plan(
     """The slots that may be granted now for up to `recipients` mails, earliest first.
 
     `recent` are the slots on record, `next_us` where the even spacing has the next one. Nothing is
-    granted beyond `HORIZON_US`; an empty answer means: ask again later.
+    granted beyond `HORIZON_US`; an empty answer means: ask again at `earliest_us`.
     """
-    used = sorted(recent, key=lambda granted: granted.until_us)
-    in_window = sum(granted.recipients for granted in used)
-    oldest = 0
-    slots: list[Slot] = []
+    window = _Window(recent, limit)
     paced_us = max(next_us, now_us - CATCH_UP_US)
+    slots: list[Slot] = []
     while recipients > 0:
-        share = min(recipients, recipients_a_slot(limit, batch_size))
-        at_us = max(paced_us, now_us)
-        # Wait until enough of what was granted before lies a whole window back.
-        while in_window + share > limit.capacity and oldest < len(used):
-            at_us = max(at_us, used[oldest].until_us + limit.window_us)
-            in_window -= used[oldest].recipients
-            oldest += 1
-        if at_us > now_us + HORIZON_US or in_window + share > limit.capacity:
+        at_us = window.opens_us(max(paced_us, now_us))
+        if at_us is None or at_us > now_us + HORIZON_US:
             break
+        share = min(recipients, recipients_a_slot(limit, batch_size), window.room)
         paced_us = max(paced_us, at_us - CATCH_UP_US) + share * limit.window_us // limit.capacity
         slots.append(Slot(at_us, at_us + TOLERANCE_US, share, paced_us))
-        in_window += share
+        window.room -= share
         recipients -= share
     return slots
+
+
+def earliest_us(recent: Sequence[Granted], *, limit: Limit, next_us: int, now_us: int) -> int:
+    """From when on `plan` would grant something."""
+    at_us = _Window(recent, limit).opens_us(max(next_us, now_us))
+    return (at_us or now_us) - HORIZON_US
+
+
+class _Window:
+    """The window that ends with the slot being planned: how many more recipients it takes."""
+
+    def __init__(self, recent: Sequence[Granted], limit: Limit) -> None:
+        self._leaving = deque(sorted(recent, key=lambda granted: granted.until_us))
+        self._window_us = limit.window_us
+        self.room = limit.capacity - sum(granted.recipients for granted in recent)
+
+    def opens_us(self, from_us: int) -> int | None:
+        """The earliest instant from then on with room for one; None when it can't be known yet."""
+        at_us = from_us
+        while self._leaving:
+            left_us = self._leaving[0].until_us + self._window_us
+            if left_us > at_us:
+                if self.room > 0:
+                    break
+                at_us = left_us
+            self.room += self._leaving.popleft().recipients
+        return at_us if self.room > 0 else None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mailer.pacing import HORIZON_US, TOLERANCE_US, Granted, Limit, Slot, plan
+from mailer.pacing import TOLERANCE_US, Granted, Limit, Slot, earliest_us, plan
 from mailer.store.connection import Database
 
 UNLIMITED_SLOT: Final = 0
@@ -47,24 +47,28 @@ class Slots:
         if limit is None:
             sizes = [min(batch_size, recipients - n) for n in range(0, recipients, batch_size)]
             return [Slot(now_us, now_us + TOLERANCE_US, size, now_us) for size in sizes]
-        since_us = now_us - limit.window_us
-        recent = [Granted(*row) for row in self._db.all(_RECENT, (transport, since_us))]
-        (next_us,) = self._db.one(_NEXT, (transport, since_us)) or (None,)
+        recent, next_us = self._on_record(transport, limit, now_us)
         return plan(
             recent,
             limit=limit,
-            next_us=next_us or 0,
+            next_us=next_us,
             now_us=now_us,
             recipients=recipients,
             batch_size=batch_size,
         )
 
     def next_at_us(self, transport: str, limit: Limit | None, now_us: int) -> int:
-        """From when on `plan` may grant something again."""
+        """From when on `plan` may grant something."""
         if limit is None:
             return now_us
-        (next_us,) = self._db.one(_NEXT, (transport, now_us - limit.window_us)) or (None,)
-        return max(now_us, (next_us or 0) - HORIZON_US)
+        recent, next_us = self._on_record(transport, limit, now_us)
+        return earliest_us(recent, limit=limit, next_us=next_us, now_us=now_us)
+
+    def _on_record(self, transport: str, limit: Limit, now_us: int) -> tuple[list[Granted], int]:
+        since_us = now_us - limit.window_us
+        recent = [Granted(*row) for row in self._db.all(_RECENT, (transport, since_us))]
+        (next_us,) = self._db.one(_NEXT, (transport, since_us)) or (None,)
+        return recent, next_us or 0
 
     def record(self, transport: str, sender: int, slot: Slot) -> int:
         """Put a granted slot on record; its id."""

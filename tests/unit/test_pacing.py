@@ -1,0 +1,149 @@
+"""The limiter's rule, tried against every lateness and order of senders hypothesis can think of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mailer.pacing import (
+    GUARD_US,
+    HORIZON_US,
+    TOLERANCE_US,
+    WINDOW_US,
+    Granted,
+    Limit,
+    plan,
+    recipients_a_slot,
+)
+
+
+@dataclass
+class Record:
+    """A limiter's record as the store keeps it, and the true instants of use."""
+
+    limit: Limit
+    granted: list[Granted] = field(default_factory=list)
+    next_us: int = 0
+    used: list[tuple[int, int]] = field(default_factory=list)
+
+    def ask(
+        self, now_us: int, recipients: int, batch_size: int, lateness_us: list[int], *, tell: bool
+    ) -> int:
+        """Grant, use each slot late by the given amounts, and record the use if `tell`."""
+        recent = [g for g in self.granted if g.until_us > now_us - self.limit.window_us]
+        slots = plan(
+            recent,
+            limit=self.limit,
+            next_us=self.next_us,
+            now_us=now_us,
+            recipients=recipients,
+            batch_size=batch_size,
+        )
+        for slot, late_us in zip(slots, lateness_us * len(slots), strict=False):
+            self.next_us = max(self.next_us, slot.next_us)
+            at_us = min(slot.at_us + late_us, slot.until_us)
+            self.used.append((at_us, slot.recipients))
+            self.granted.append(Granted(at_us if tell else slot.until_us, slot.recipients))
+        return sum(slot.recipients for slot in slots)
+
+    def worst_second(self) -> int:
+        """The most recipients in any half-open window of one second."""
+        uses = sorted(self.used)
+        worst = 0
+        for at_us, _ in uses:
+            worst = max(worst, sum(n for t, n in uses if at_us <= t < at_us + WINDOW_US))
+        return worst
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    rate=st.sampled_from([1, 2, 14, 100, 500]),
+    batch_size=st.sampled_from([1, 50]),
+    asks=st.lists(
+        st.tuples(
+            st.integers(0, 400_000),
+            st.integers(1, 120),
+            st.lists(st.integers(0, TOLERANCE_US), min_size=1, max_size=5),
+            st.booleans(),
+        ),
+        min_size=1,
+        max_size=40,
+    ),
+)
+def test_no_second_holds_more_than_the_limit(
+    rate: int, batch_size: int, asks: list[tuple[int, int, list[int], bool]]
+) -> None:
+    record = Record(Limit.per_second(rate))
+    now_us = 10_000_000
+    for wait_us, recipients, lateness_us, tell in asks:
+        now_us += wait_us
+        record.ask(now_us, recipients, batch_size, lateness_us, tell=tell)
+    assert record.worst_second() <= rate
+
+
+def test_the_check_above_can_fail() -> None:
+    """The control: a record that counts late uses as if they had been on time lets too many by."""
+    limit = Limit.per_second(100)
+    record = Record(limit)
+    now_us = 0
+    for _ in range(60):
+        slots = plan(
+            [g for g in record.granted if g.until_us > now_us - limit.window_us],
+            limit=limit,
+            next_us=record.next_us,
+            now_us=now_us,
+            recipients=20,
+            batch_size=1,
+        )
+        for n, slot in enumerate(slots):
+            record.next_us = max(record.next_us, slot.next_us)
+            record.used.append((slot.at_us + (TOLERANCE_US if n % 2 else 0), slot.recipients))
+            record.granted.append(Granted(slot.at_us, slot.recipients))
+        now_us += 50_000
+    assert record.worst_second() > 100
+
+
+@pytest.mark.parametrize("rate", [14, 100, 500])
+@pytest.mark.parametrize("batch_size", [1, 50])
+@pytest.mark.parametrize("late_us", [0, 1_000])
+def test_waiting_mail_uses_nearly_all_of_the_limit(
+    rate: int, batch_size: int, late_us: int
+) -> None:
+    record = Record(Limit.per_second(rate))
+    seconds = 10
+    handed_over = 0
+    for now_us in range(0, seconds * 1_000_000, 20_000):
+        handed_over += record.ask(now_us, 1_000, batch_size, [late_us], tell=True)
+    span_us = max(at for at, _ in record.used) - min(at for at, _ in record.used)
+    assert handed_over / (span_us / 1_000_000) >= 0.98 * rate
+    assert record.worst_second() <= rate
+
+
+def test_slots_are_spread_evenly_and_not_far_ahead() -> None:
+    limit = Limit.per_second(100)
+    slots = plan([], limit=limit, next_us=0, now_us=5_000_000, recipients=1_000, batch_size=1)
+    gaps = [later.at_us - earlier.at_us for earlier, later in zip(slots[6:], slots[7:])]
+    assert max(gaps) <= 2 * limit.window_us // limit.capacity
+    assert slots[-1].at_us <= 5_000_000 + HORIZON_US
+
+
+def test_below_one_a_second_the_window_grows() -> None:
+    limit = Limit.per_second(0.5)
+    assert limit == Limit(1, 2 * WINDOW_US + GUARD_US)
+    record = Record(limit)
+    for now_us in range(0, 20_000_000, 50_000):
+        record.ask(now_us, 5, 1, [0], tell=True)
+    assert len(record.used) in {10, 11}
+
+
+@pytest.mark.parametrize(
+    ("rate", "batch_size", "expected"),
+    [(14, 50, 1), (100, 50, 9), (500, 50, 49), (5_000, 50, 50), (14, 1, 1), (500, 1, 2)],
+)
+def test_a_call_takes_no_more_than_a_tenth_of_a_second(
+    rate: int, batch_size: int, expected: int
+) -> None:
+    assert recipients_a_slot(Limit.per_second(rate), batch_size) == expected
