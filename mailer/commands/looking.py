@@ -10,9 +10,10 @@ from typing import Any, Final
 import click
 from rich.console import Group
 
+from mailer.api import times
 from mailer.clock import Clock, SystemClock
 from mailer.commands.database import open_store
-from mailer.commands.tables import clock_time, console, table
+from mailer.commands.tables import console, table
 from mailer.errors import NotFound
 from mailer.settings import Settings, variables
 from mailer.store import Store
@@ -112,15 +113,15 @@ def _mail(store: Store, mail: Mail, clock: Clock) -> dict[str, Any]:
         "transport": mail.transport,
         "provider_id": mail.provider_id,
         "detail": mail.detail,
-        "accepted_at": clock_time(mail.accepted_at_ms),
-        "due_at": clock_time(mail.due_at_ms),
-        "state_since": clock_time(mail.state_at_ms),
+        "accepted_at": times.written_or_none(mail.accepted_at_ms),
+        "due_at": times.written_or_none(mail.due_at_ms),
+        "state_at": times.written_or_none(mail.state_at_ms),
         "attempts": [
             {
                 "attempt": attempt.attempt,
                 "transport": attempt.transport,
-                "started_at": clock_time(attempt.started_at_ms),
-                "ended_at": clock_time(attempt.ended_at_ms),
+                "started_at": times.written_or_none(attempt.started_at_ms),
+                "ended_at": times.written_or_none(attempt.ended_at_ms),
                 "outcome": attempt.outcome,
                 "detail": attempt.detail,
                 "provider_id": attempt.provider_id,
@@ -130,7 +131,7 @@ def _mail(store: Store, mail: Mail, clock: Clock) -> dict[str, Any]:
         "events": [
             {
                 "type": event.type,
-                "at": clock_time(event.at_ms),
+                "at": times.written_or_none(event.at_ms),
                 "source": event.source,
                 "detail": event.detail,
             }

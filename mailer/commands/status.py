@@ -15,9 +15,10 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from mailer.api import times
 from mailer.clock import Clock, SystemClock
 from mailer.commands.database import open_store
-from mailer.commands.tables import clock_time, console, plain, table
+from mailer.commands.tables import console, plain, table
 from mailer.settings import Settings
 from mailer.store import Store
 from mailer.store.connection import has_wal_reset_bug, sqlite_version
@@ -60,7 +61,7 @@ def look(store: Store, settings: Settings, clock: Clock) -> dict[str, Any]:
     depths = store.status.depths()
     oldest_ms = store.status.oldest_due_at_ms(now_ms)
     return {
-        "at": clock_time(now_ms),
+        "at": times.written(now_ms),
         "database": str(store.path),
         "sqlite": {
             "version": ".".join(map(str, sqlite_version())),
@@ -129,8 +130,8 @@ def _topic(topic: Topic) -> dict[str, Any]:
         "failure": sum(topic.counters[state] for state in GIVEN_UP),
         "opens": topic.counters["opens"],
         "states": {state.value: topic.counters[state] for state in State},
-        "first_due_at": clock_time(topic.first_due_at_ms),
-        "last_sent_at": clock_time(topic.last_sent_at_ms),
+        "first_due_at": times.written_or_none(topic.first_due_at_ms),
+        "last_sent_at": times.written_or_none(topic.last_sent_at_ms),
     }
 
 

@@ -8,7 +8,6 @@ are as long as they need to be.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 from rich import box
@@ -43,10 +42,3 @@ def plain(cell: object) -> Text:
     """Any value as text that does nothing."""
     text = "" if cell is None else f"{cell:,}" if isinstance(cell, int) else str(cell)
     return Text("".join(char if char.isprintable() else "\ufffd" for char in text))
-
-
-def clock_time(at_ms: int | None) -> str | None:
-    """An instant as the server's zone writes it, with its offset."""
-    if at_ms is None:
-        return None
-    return datetime.fromtimestamp(at_ms / 1000, UTC).astimezone().isoformat(timespec="milliseconds")

@@ -1,0 +1,132 @@
+"""The README's tables as they follow from the code: the documentation is compared with these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import MISSING, fields
+
+import click
+
+from mailer.api.backend import Backend
+from mailer.api.operations import Operation
+from mailer.api.routes import routes
+from mailer.clock import SystemClock
+from mailer.commands import cli
+from mailer.plugins import load as load_plugins
+from mailer.settings import Settings, load, variables
+from mailer.store import Store
+from mailer.vocabulary import MOVES, STATE_MEANINGS, WAITS_FOR_MEANINGS, State
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    lines = [list(columns), ["---"] * len(columns), *escaped]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def settings() -> str:
+    default = {field.name: field.default for field in fields(Settings)}
+    return table(
+        ("variable", "default", "accepted", "meaning"),
+        (
+            (
+                ", ".join(f"`{name}`" for name in variable.names),
+                _default(field_name, default[field_name]),
+                variable.accepted,
+                variable.doc,
+            )
+            for field_name, variable in variables().items()
+        ),
+    )
+
+
+def _default(field_name: str, value: object) -> str:
+    assert value is not MISSING, field_name
+    written = {
+        "database_path": "sqlite://sqlite3.db",
+        "interactive_reserve": "5%",
+        "max_age_s": "48h",
+        "max_send_per_second": "12",
+    }
+    if value is None:
+        return ""
+    return f"`{written.get(field_name, int(value) if isinstance(value, bool) else value)}`"
+
+
+def states() -> str:
+    return table(
+        ("state", "meaning", "may become"),
+        (
+            (f"`{state}`", STATE_MEANINGS[state], ", ".join(f"`{new}`" for new in _sorted(state)))
+            for state in State
+        ),
+    )
+
+
+def diagram() -> str:
+    moves = [f"    {old} --> {new}" for old in State for new in _sorted(old)]
+    return "\n".join(["stateDiagram-v2", "    [*] --> pending", *moves])
+
+
+def _sorted(old: State) -> list[State]:
+    return [new for new in State if new in MOVES[old]]
+
+
+def waits() -> str:
+    rows = ((f"`{waits_for}`", meaning) for waits_for, meaning in WAITS_FOR_MEANINGS.items())
+    return table(("`waits_for`", "why"), rows)
+
+
+def commands() -> str:
+    return table(
+        ("command", "what it does", "options"),
+        (
+            (
+                f"`mailer {_usage(command)}`",
+                (command.help or "").partition("\n")[0].rstrip("."),
+                " ".join(f"`{option.opts[0]}`" for option in options(command)),
+            )
+            for command in visible_commands()
+        ),
+    )
+
+
+def visible_commands() -> list[click.Command]:
+    return [command for command in cli.commands.values() if not command.hidden]
+
+
+def options(command: click.Command) -> list[click.Option]:
+    return [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
+
+
+def _usage(command: click.Command) -> str:
+    arguments = [p.human_readable_name for p in command.params if isinstance(p, click.Argument)]
+    return " ".join([command.name or "", *arguments])
+
+
+def operations() -> Iterator[tuple[str, str, Operation]]:
+    """Method, path and operation of everything served."""
+
+    def no_store() -> Store:
+        raise AssertionError("describing the API opens no database")
+
+    backend = Backend(
+        settings=load({}),
+        clock=SystemClock(),
+        plugins=load_plugins(),
+        transports=frozenset(),
+        open_store=no_store,
+    )
+    for route in routes(backend):
+        for method, operation in route.operations.items():
+            yield method, operation.path or route.template.replace(":path}", "}"), operation
+
+
+def api() -> str:
+    return table(
+        ("call", "scope", "what it does"),
+        (
+            (f"`{method} {path}`", operation.scope or "none", operation.summary)
+            for method, path, operation in operations()
+        ),
+    )
