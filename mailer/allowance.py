@@ -57,7 +57,8 @@ def allowance(
         state = store.transports.get(one.name)
         if one.idle == 0 or (state and state.blocked_until_us > now_us):
             continue
-        limit = lower_limit(settings.max_send_per_second, state and state.quota.max_per_second)
+        providers = state.quota.max_per_second if state else None
+        limit = lower_limit(settings.max_send_per_second, providers)
         next_us = store.slots.next_at_us(one.name, limit, now_us)
         if next_us > now_us:
             next_slots.append(next_us)

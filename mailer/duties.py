@@ -139,7 +139,7 @@ def plan(
 ) -> schedule.Scheduler:
     """All duties, each reported when it raises and run again at its next time."""
     retention_ms = settings.retention_days * DAY_MS
-    duties: list[tuple[float, Callable[[], None]]] = [
+    duties: list[tuple[int, Callable[[], None]]] = [
         (1, lambda: settle(store, clock.wall_ms())),
         (1, store.housekeeping.checkpoint),
         (1, lambda: quotas.keep(store, clock.wall_ms())),

@@ -22,6 +22,7 @@ from mailer.pacing import Slot
 from mailer.vocabulary import OutcomeKind
 
 PROBE_US: Final = 5_000_000
+LONGEST_PROBE_US: Final = 25_000_000
 IDLE_S: Final = 30.0
 
 
@@ -79,6 +80,7 @@ class Sessions:
         self._opening = 0
         self._running: dict[int, Call] = {}
         self._retry_at_us = 0
+        self._refused = 0
         self._stopping = threading.Event()
 
     @property
@@ -137,12 +139,18 @@ class Sessions:
     def _opened(self, problem: str) -> None:
         with self._lock:
             self._opening -= 1
-            self.unreachable = problem
-            if problem:
-                self._retry_at_us = self._clock.mono_us() + self._probe_us
-            else:
+            self._note(problem)
+            if not problem:
                 self._open += 1
         self._tell_opened()
+
+    def _note(self, problem: str) -> None:
+        """Whether the provider could be reached; if not, it is tried less and less often."""
+        self.unreachable = problem
+        self._refused = self._refused + 1 if problem else 0
+        if problem:
+            wait_us = min(LONGEST_PROBE_US, self._probe_us * 2 ** min(self._refused - 1, 8))
+            self._retry_at_us = self._clock.mono_us() + wait_us
 
     def _serve(self, session: Session) -> None:
         """Make one call after the other until there is none for a while, or the session breaks."""
@@ -184,8 +192,7 @@ class Sessions:
             self._running.pop(id(call), None)
             if problem:
                 self._open -= 1
-                self.unreachable = problem
-                self._retry_at_us = self._clock.mono_us() + self._probe_us
+                self._note(problem)
         self._finished(finished)
         return not problem
 

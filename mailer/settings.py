@@ -15,6 +15,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
+from email_validator import EmailNotValidError, validate_email
 
 from mailer.errors import SettingFault, SettingsError
 from mailer.vocabulary import UncertainPolicy
@@ -45,7 +46,7 @@ def _database_path(value: str) -> Path:
     prefix, sep, path = value.partition("://")
     if prefix != "sqlite" or not sep or path in {"", "/"} or path.startswith(":memory"):
         raise ValueError("not a SQLite URL")
-    return Path(path)
+    return Path("/" + path.lstrip("/") if path.startswith("/") else path)
 
 
 def _integer(low: int, high: int) -> Callable[[str], int]:
@@ -115,19 +116,31 @@ def _base_url(value: str) -> str:
 
 
 def _smtp_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in {"smtp", "smtps"} or not parts.hostname:
+    try:
+        parts = urlsplit(value)
+        whole = parts.scheme in {"smtp", "smtps"} and parts.hostname and parts.port != 0
+    except ValueError:
+        whole = False  # the library's own words would quote the password
+    if not whole:
         raise ValueError("not an SMTP URL")
-    _ = parts.port  # raises ValueError when it is no number
     return value
 
 
 def _mail_address(value: str) -> str:
-    if not re.fullmatch(
-        r"[^<>\x00-\x1f\x7f]*<?[^\s<>@\x00-\x1f\x7f]+@[^\s<>@\x00-\x1f\x7f]+>?", value
-    ):
+    name, bracket, address = value.rpartition("<")
+    if bracket:
+        address = address.removesuffix(">")
+    if re.search(r"[\x00-\x1f\x7f<>]", name + address):
         raise ValueError("not a mail address")
-    return value
+    try:
+        checked = validate_email(
+            address.strip(), check_deliverability=False, globally_deliverable=False
+        )
+    except EmailNotValidError as error:
+        raise ValueError(str(error).rstrip(".")) from None
+    if checked.ascii_email is None:
+        raise ValueError("not an address that every server takes: it is not ASCII before the @")
+    return f"{name.strip()} <{checked.ascii_email}>" if bracket else checked.ascii_email
 
 
 def _log_level(value: str) -> str:
@@ -240,7 +253,7 @@ class Settings:
         secret=True,
         parse=_smtp_url,
         accepted="smtp://[user:password@]host[:port] (STARTTLS) or smtps://… (TLS);"
-        " ?starttls=off for a server on this machine",
+        " ?starttls=off (a server on this machine only), ?cafile=PATH, ?ehlo=NAME, ?timeout_s=N",
         doc="The server the smtp transport hands mail to.",
     )
     from_email: str | None = _setting(

@@ -264,7 +264,8 @@ def lock_path(database: Path) -> Path:
 def remembered_commits(database: Path) -> int:
     """The number of the last commit any process made, as the lock file remembers it."""
     try:
-        return int(lock_path(database).read_bytes()[:_HOLDER_OFFSET] or 0)
+        # NULs: the lock was taken, but nothing has been committed yet.
+        return int(lock_path(database).read_bytes()[:_HOLDER_OFFSET].strip(b"\0\n") or 0)
     except FileNotFoundError:
         return 0
     except ValueError:

@@ -1,8 +1,7 @@
 """The tables, as migrations; `migrate` applies them before any process starts.
 
 Columns carry the words of `vocabulary`; times are milliseconds since 1970 (`_ms`) or microseconds
-of the boot's
-monotonic clock (`_us`).
+of the boot's monotonic clock (`_us`).
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from mailer import mime
+from mailer.errors import TransportUnreachable
 from mailer.hookspecs import Envelope, Outcome, Quota
 from mailer.vocabulary import OutcomeKind
 from mailer_smtp.server import Server
@@ -59,12 +60,12 @@ class SmtpSession:
         self._late = False
 
     def connect(self) -> None:
-        """Raises OSError when the server can't be reached, trusted or logged in to."""
+        """Raises TransportUnreachable when the server can't be reached, trusted or logged in to."""
         try:
             with self._cut_when_late():
                 self._connect()
-        except smtplib.SMTPResponseException as error:
-            raise OSError(_text(error.smtp_code, error.smtp_error)) from None
+        except OSError as error:
+            raise TransportUnreachable(_problem(error)) from None
 
     def send(self, envelopes: Sequence[Envelope]) -> Sequence[Outcome]:
         return [self._send(envelope) for envelope in envelopes]
@@ -83,12 +84,6 @@ class SmtpSession:
         try:
             with self._cut_when_late():
                 return self._deliver(sender, envelope.recipient, message)
-        except smtplib.SMTPResponseException as error:
-            # Said while connecting: it is about us, and no reason to refuse the mail.
-            self._drop()
-            refusal = _refusal(error.smtp_code, error.smtp_error)
-            throttled = refusal.kind is OutcomeKind.THROTTLED
-            return refusal if throttled else Outcome(OutcomeKind.DEFERRED, refusal.detail)
         except OSError as error:
             self._drop()
             return Outcome(OutcomeKind.DEFERRED, f"{error}")
@@ -102,7 +97,11 @@ class SmtpSession:
                 if self._late or isinstance(error.__context__, TimeoutError):
                     raise
             self._drop()
-        self._connect()
+        try:
+            self._connect()
+        except OSError as error:
+            # It is about us, not the mail: all of it waits until the server lets us in again.
+            raise TransportUnreachable(_problem(error)) from None
         return self._transaction(sender, recipient, message, reused=False)
 
     def _transaction(self, sender: str, recipient: str, message: bytes, *, reused: bool) -> Outcome:
@@ -223,6 +222,12 @@ def _refusal(code: int, words: bytes | str) -> Outcome:
     if 500 <= code <= 599:
         return Outcome(OutcomeKind.REJECTED, detail)
     return Outcome(OutcomeKind.DEFERRED, detail)
+
+
+def _problem(error: OSError) -> str:
+    if isinstance(error, smtplib.SMTPResponseException):
+        return _text(error.smtp_code, error.smtp_error)
+    return str(error)
 
 
 def _text(code: int, words: bytes | str) -> str:
