@@ -4,6 +4,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,8 +24,10 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     """Start a service with these settings."""
     services: list[Service] = []
 
-    def start(*, bind: str = "127.0.0.1", **settings: str) -> Service:
-        services.append(Service(tmp_path, settings, bind=bind))
+    def start(**settings: Any) -> Service:
+        """Names in capitals are settings, the others `Service`'s own."""
+        own = {name: settings.pop(name) for name in [*settings] if name.islower()}
+        services.append(Service(tmp_path, settings, **own))
         return services[-1]
 
     yield start

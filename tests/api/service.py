@@ -5,11 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from copy import copy
 from dataclasses import dataclass
@@ -45,36 +46,67 @@ class Service:
     """`python -m mailer.api.server` with these settings."""
 
     def __init__(
-        self, directory: Path, settings: Mapping[str, str] | None = None, *, bind: str = "127.0.0.1"
+        self,
+        directory: Path,
+        settings: Mapping[str, str] | None = None,
+        *,
+        bind: str = "127.0.0.1",
+        python_path: Sequence[Path] = (),
+        disk_bytes: int | None = None,
     ) -> None:
+        """With `disk_bytes` the directory is a disk of its own, of that size."""
         self.host = "127.0.0.1"
         self.directory = directory
         self.database = directory / "mailer.db"
         self.log_path = directory / "api.log"
         self.port = _free_port()
-        if not self.database.exists():
+        self._disk_bytes = disk_bytes
+        if disk_bytes is None and not self.database.exists():
             migrate(self.database)
         self.environ = {
-            **{name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ},
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.pathsep.join([*map(str, python_path), *sys.path]),
             "DATABASE_URL": f"sqlite://{self.database}",
             "BIND": f"{bind}:{self.port}",
             "MAILDIR_PATH": str(directory / "maildir"),
             "API_WORKERS": "1",
             **(settings or {}),
         }
-        self.process = self._start()
+        self._start()
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def restart(self) -> None:
+        """Start again what was stopped."""
+        self._start()
+
+    def _start(self) -> None:
         with self.log_path.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "mailer.api.server"],
+                self._command(),
                 env=self.environ,
                 cwd=self.directory,
                 stderr=log,
                 stdout=log,
             )
+        self.process = process
         until(lambda: self._answers(process), within_s=30)
-        return process
+
+    def _command(self) -> list[str]:
+        serve = [sys.executable, "-m", "mailer.api.server"]
+        if self._disk_bytes is None:
+            return serve
+        steps = [
+            f"mount -t tmpfs -o size={self._disk_bytes} tmpfs {self.directory}",
+            f"cd {self.directory}",
+            f"{sys.executable} -m tests.api.migrate mailer.db",
+            f"exec {shlex.join(serve)}",
+        ]
+        # A mount of one's own needs no rights in a name space of one's own.
+        return ["unshare", "-Urm", "sh", "-c", " && ".join(steps)]
+
+    @property
+    def disk(self) -> Path:
+        """The service's directory as the service sees it."""
+        return Path(f"/proc/{self.process.pid}/root{self.directory}")
 
     def _answers(self, process: subprocess.Popen[bytes]) -> bool:
         assert process.poll() is None, self.log_path.read_text()

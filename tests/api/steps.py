@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from contextlib import closing
 
 from mailer.clock import SystemClock
@@ -27,9 +26,11 @@ def claim_all(service: Service) -> list[ClaimedMail]:
         return [mail for lease in leases for mail in lease.mails]
 
 
-def record(service: Service, mails: list[ClaimedMail], kind: OutcomeKind) -> None:
-    """Record that the transport said this of each."""
-    now_ms = time.time_ns() // 1_000_000
+def record(
+    service: Service, mails: list[ClaimedMail], kind: OutcomeKind, *, ago_ms: int = 0
+) -> None:
+    """Record that the transport said this of each, a while ago."""
+    now_ms = CLOCK.wall_ms() - ago_ms
     with closing(service.store()) as store, store.write():
         store.transports.register("maildir", reports_events=False)
         store.outcomes.record(

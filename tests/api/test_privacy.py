@@ -1,0 +1,62 @@
+"""Logs at INFO name no subject, body, address, token or key, whatever happens to a request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from mailer import tokens
+from tests.api.service import JSON, Service
+from tests.api.test_notifications import PLUGIN, install_plugin, tell
+
+CANARY = "canary7d1"
+KEY = f"{CANARY}-key-of-more-than-thirty-two-bytes"
+
+
+def _use_everything(service: Service) -> None:
+    key = {"X-API-KEY": KEY, **JSON}
+    fields = dict.fromkeys(("subject", "content", "text", "topic_id"), CANARY)
+    message = {
+        "emails": [f"{CANARY}@example.com"],
+        "recipients": [{"email": f"{CANARY}2@example.com", "name": CANARY}],
+        "headers": {"X-Canary": CANARY},
+        "tags": {CANARY: CANARY},
+        **fields,
+    }
+    good = service.post("/v1/messages", {"messages": [message]}, {**key, "Idempotency-Key": CANARY})
+    request_id = good.json["messages"][0]["request_ids"][0]
+    with closing(service.store()) as store:
+        token = tokens.sign(store.signing_key(), tokens.OPEN, request_id)
+    for method, path in [
+        ("GET", f"/v1/events/open?request_id={token}"),
+        ("GET", f"/v1/events/click?token={CANARY}"),
+        ("GET", f"/v1/topics/{CANARY}"),
+        ("GET", f"/v1/mails?recipient={CANARY}@example.com"),
+        ("GET", f"/v1/mails?topic_id={CANARY}&{CANARY}=1"),
+        ("DELETE", f"/v1/suppressions?email={CANARY}@example.com"),
+        ("GET", f"/{CANARY}"),
+        ("PUT", f"/v1/topics/{CANARY}"),
+        ("GET", f"/v1/topics/{CANARY}%ff"),
+    ]:
+        service.request(method, path, headers=key)
+    for bad in ({"messages": CANARY}, {CANARY: 1}, {"messages": [{**message, "emails": [CANARY]}]}):
+        service.post("/v1/messages", bad, key)
+    service.post("/v1/messages", b'{"' + CANARY.encode(), key)
+    service.get("/v1/topics", Authorization=f"Bearer {CANARY}", **{"X-API-KEY": CANARY})
+    tell(service, "broken", CANARY)
+    with closing(service.socket()) as client:
+        client.sendall(f"GET /{CANARY} HTTP/7\r\n{CANARY}\r\n\r\n".encode())
+        client.recv(1000)
+
+
+def test_logs_have_no_mail_in_them(serve: Callable[..., Service], tmp_path: Path) -> None:
+    site = install_plugin(tmp_path / "site", "post_provider", PLUGIN)
+    service = serve(API_KEY=KEY, python_path=[site])
+
+    _use_everything(service)
+    service.stop()
+
+    assert "POST /v1/messages 200" in service.log
+    assert "POST /v1/events/results 500" in service.log
+    assert CANARY not in service.log
