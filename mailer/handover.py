@@ -74,7 +74,7 @@ class Sessions:
         self._finished = finished
         self._tell_opened = opened
         self._probe_us = probe_us
-        self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._open = 0
         self._opening = 0
@@ -105,29 +105,32 @@ class Sessions:
                 return
             self._opening += wanted
         for _ in range(wanted):
-            threading.Thread(target=self._session_thread, daemon=True).start()
+            self._begin_session()
 
     def start(self, call: Call) -> None:
-        """Hand a call to an idle session."""
+        """Hand a call to an idle session, or to a new one if the last has just been let go."""
         with self._lock:
             self._running[id(call)] = call
+            missing = self._open + self._opening < len(self._running)
+            self._opening += missing
         self._calls.put(call)
+        if missing:
+            self._begin_session()
+
+    def _begin_session(self) -> None:
+        threading.Thread(target=self._session_thread, daemon=True).start()
 
     def stop(self) -> None:
         """Calls whose slot has not come are given up; those in flight go on to their end."""
         self._stopping.set()
 
-    def close(self) -> None:
-        """Let idle sessions go."""
-        with self._lock:
-            threads = self._open
-        for _ in range(threads):
-            self._calls.put(None)
-
     def _session_thread(self) -> None:
         try:
             session = self.transport.open()
-        except Exception as error:
+        except TransportUnreachable as error:
+            self._opened(str(error) or "unreachable")
+            return
+        except BaseException as error:  # a plugin may raise anything
             self._opened(f"{type(error).__name__}: {error}")
             return
         self._opened("")
@@ -142,7 +145,21 @@ class Sessions:
             self._note(problem)
             if not problem:
                 self._open += 1
+        self._give_back_unserved()
         self._tell_opened()
+
+    def _give_back_unserved(self) -> None:
+        """Calls that no session is left for were not handed over."""
+        while True:
+            with self._lock:
+                if len(self._running) <= self._open + self._opening:
+                    return
+            try:
+                call = self._calls.get_nowait()
+            except queue.Empty:
+                return
+            self._began(call, 0)
+            self._end(call, None, self._clock.wall_ms())
 
     def _note(self, problem: str) -> None:
         """Whether the provider could be reached; if not, it is tried less and less often."""
@@ -159,10 +176,9 @@ class Sessions:
             try:
                 call = self._calls.get(timeout=IDLE_S)
             except queue.Empty:
-                call = None
-            if call is None and self._leave():
-                return
-            if call is not None:
+                if self._leave():
+                    return
+            else:
                 usable = self._make(call, session)
 
     def _leave(self) -> bool:
@@ -186,15 +202,18 @@ class Sessions:
                 outcomes = _with_refused(call, refused, self._send(session, envelopes))
             except TransportUnreachable as error:
                 problem = str(error) or "unreachable"
-        ended_at_ms = self._clock.wall_ms()
-        finished = Finished(self.name, call, outcomes, started_at_ms, ended_at_ms)
-        with self._lock:
-            self._running.pop(id(call), None)
-            if problem:
+        if problem:
+            with self._lock:
                 self._open -= 1
                 self._note(problem)
-        self._finished(finished)
+        self._end(call, outcomes, started_at_ms)
         return not problem
+
+    def _end(self, call: Call, outcomes: Sequence[Outcome] | None, started_at_ms: int) -> None:
+        with self._lock:
+            self._running.pop(id(call), None)
+        ended_at_ms = self._clock.wall_ms()
+        self._finished(Finished(self.name, call, outcomes, started_at_ms, ended_at_ms))
 
     def _wait_for(self, slot: Slot) -> int:
         """The instant of hand-over; 0 when it must not be: too late, or stopping."""
@@ -212,7 +231,7 @@ class Sessions:
             outcomes = list(session.send(envelopes))
         except TransportUnreachable:
             raise
-        except Exception as error:
+        except BaseException as error:  # even SystemExit must not leave a call without an end
             why = f"the transport raised {type(error).__name__}"
             return [Outcome(OutcomeKind.UNKNOWN, why)] * len(envelopes)
         if len(outcomes) != len(envelopes):
