@@ -1,0 +1,237 @@
+"""All of mailer as real processes on a database of its own: started, watched, killed, stopped.
+
+`Mailer` is `mailer run` with the recording transport of `plugins/`, or with SMTP to a `Sink`. What
+its processes wrote down is read back from the transport's record and from the database.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from mailer.clock import SystemClock
+from tests.api.service import Service
+from tests.waiting import until
+
+PLUGINS = Path(__file__).parent / "plugins"
+CLOCK = SystemClock()
+
+
+@dataclass(frozen=True, order=True)
+class HandOver:
+    """One mail at the instant its transport was called, on the boot's monotonic clock."""
+
+    at_us: int
+    pid: int
+    request_id: str
+
+
+class Mailer(Service):
+    """`mailer run`; `supervise=True` leaves the API out."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        behaviour: Mapping[str, Any] | None = None,
+        supervise: bool = False,
+        **settings: str,
+    ) -> None:
+        self._words = ("supervise",) if supervise else ("run",)
+        self._told = directory / "behaviour.json"
+        self._record = directory / "calls"
+        self._record.touch()
+        self.behave(**(behaviour or {}))
+        super().__init__(
+            directory,
+            {"TRANSPORT": "recorder", "RECORDER": str(directory), "SENDERS": "2", **settings},
+            python_path=[PLUGINS],
+        )
+        until(lambda: len(self.senders()) == int(self.environ["SENDERS"]), within_s=30)
+
+    def _start(self) -> None:
+        self.process = self.spawn(*self._words)
+        if "run" in self._words:
+            until(lambda: self._answers(self.process), within_s=30)
+
+    def spawn(self, *command: str, **streams: Any) -> subprocess.Popen[bytes]:
+        """One more process of this installation."""
+        with self.log_path.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "mailer", *command],
+                env=self.environ,
+                cwd=self.directory,
+                **{"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, **streams},
+            )
+
+    def start_anew(self) -> None:
+        """Start it again after its first process has ended; waits for nothing."""
+        self.process.wait()
+        self.process = self.spawn(*self._words)
+
+    def behave(self, **behaviour: Any) -> None:
+        """Tell the recording transport what to do from the next call on."""
+        new = self._told.with_suffix(".new")
+        new.write_text(json.dumps(behaviour))
+        new.replace(self._told)
+
+    def hand_overs(self) -> list[HandOver]:
+        """What the recording transport was called with, in order."""
+        lines = self._record.read_text().splitlines()
+        parts = (line.split() for line in lines)
+        return sorted(HandOver(int(ns) // 1000, int(pid), mail) for ns, pid, mail in parts)
+
+    def accepted(self, *emails: str, **fields: Any) -> list[str]:
+        """Post one message; the ids of its mails."""
+        top = {name: fields.pop(name) for name in ("scheduled_at",) if name in fields}
+        message = {"emails": list(emails), "subject": "Hello", "content": "<p>Hello", **fields}
+        answer = self.post("/v1/messages", {"messages": [message], **top})
+        assert answer.status == 200, answer.body
+        ids: list[str] = answer.json["messages"][0]["request_ids"]
+        return ids
+
+    def topic(self, topic_id: str) -> Any:
+        return self.get(f"/v1/topics/{topic_id}").json
+
+    # What the database says.
+
+    def rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Read from the database file as it is now."""
+        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as db:
+            return db.execute(sql, parameters).fetchall()
+
+    def states(self) -> dict[str, int]:
+        """How many mails are in each state."""
+        return dict(self.rows("SELECT state, count(*) FROM mails GROUP BY state"))
+
+    def finished(self) -> bool:
+        return not {"pending", "sending", "uncertain"} & set(self.states())
+
+    def uncertain_events(self) -> dict[str, int]:
+        """How often each mail was uncertain, by its public id; mails that never were left out."""
+        return dict(
+            self.rows(
+                "SELECT b.batch_id || '-' || (m.id - b.first_mail_id), count(*) FROM events e"
+                " JOIN mails m ON m.id = e.mail JOIN batches b ON b.id = m.batch"
+                " WHERE e.type = 'uncertain' GROUP BY m.id"
+            )
+        )
+
+    def assert_sound(self) -> None:
+        """The file is whole and every counter equals a recount."""
+        assert self.rows("PRAGMA integrity_check") == [("ok",)]
+        kept = dict(self.rows("SELECT id, total FROM topics"))
+        assert kept == dict(self.rows("SELECT topic, count(*) FROM mails GROUP BY topic"))
+        counted = self.rows("SELECT topic, state, count(*) FROM mails GROUP BY topic, state")
+        for topic, state, mails in counted:
+            assert self.rows(f"SELECT {state} FROM topics WHERE id = ?", topic) == [(mails,)]
+        depths = {(t, lane): n for t, lane, n in self.rows("SELECT * FROM queue_depths") if n}
+        waiting = self.rows(
+            "SELECT transport, lane, count(*) FROM mails"
+            " WHERE state IN ('pending', 'sending', 'uncertain') GROUP BY transport, lane"
+        )
+        assert depths == {(transport, lane): mails for transport, lane, mails in waiting}
+        sent = "SELECT count(*) FROM mails WHERE state = 'sent'"
+        assert self.rows("SELECT coalesce(sum(recipients), 0) FROM sends") == self.rows(sent)
+
+    # Its processes.
+
+    def senders(self) -> dict[str, int]:
+        """The sender processes that are on record and live: name → pid."""
+        on_record = {pid for (pid,) in self.rows("SELECT pid FROM senders")}
+        living = {name: pid for name, pid in self.children().items() if name.startswith("sender")}
+        return {name: pid for name, pid in living.items() if pid in on_record}
+
+    def children(self) -> dict[str, int]:
+        """Child processes of the supervisor: `serve`, `sender 0`, … → pid."""
+        found = {}
+        for pid in children_of(self.process.pid):
+            with suppress(OSError):
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+                if "mailer" in words:
+                    name = " ".join(words[words.index("mailer") + 1 :]).strip()
+                    found[name.removesuffix(" --until-stdin-ends")] = pid
+        return found
+
+    def workers(self) -> list[int]:
+        """Process ids of the API workers."""
+        return children_of(self.children().get("serve", 0))
+
+    def kill(self, pid: int) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    def end(self) -> None:
+        """Whatever state it is in: nothing of it is left."""
+        family = [self.process.pid, *self.children().values(), *self.workers()]
+        for pid in family:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        if self.process.poll() is None:
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=15)
+        for pid in family:
+            self.kill(pid)
+        self.process.wait()
+
+
+def children_of(pid: int) -> list[int]:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except OSError:
+        return []
+    return [int(child) for child in children.split()]
+
+
+class Sink:
+    """The SMTP sink as a process of its own, which survives whatever is killed."""
+
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        self._record = directory / "sink.jsonl"
+        self._record.touch()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.smtp_sink", "--record", str(self._record), *arguments],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdout=subprocess.PIPE,
+        )
+        output: IO[bytes] | None = self._process.stdout
+        assert output is not None
+        self.url = f"smtp://127.0.0.1:{int(output.readline())}?starttls=off"
+
+    def mails(self) -> list[HandOver]:
+        """What arrived, at the instant it had wholly arrived; `pid` is 0."""
+        arrived = []
+        for line in self._record.read_text().splitlines():
+            entry = json.loads(line)
+            request_id = entry["message_id"].strip("<>").partition("@")[0]
+            arrived.append(HandOver(entry["mono_us"], 0, request_id))
+        return arrived
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
+def addresses(count: int, prefix: str = "reader") -> list[str]:
+    return [f"{prefix}{n:06}@example.com" for n in range(count)]
+
+
+def most_in_a_second(instants_us: Sequence[int]) -> int:
+    """The most hand-overs any window of one second holds."""
+    instants_us = sorted(instants_us)
+    most = first = 0
+    for last, at_us in enumerate(instants_us):
+        while instants_us[first] <= at_us - 1_000_000:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
