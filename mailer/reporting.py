@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import sentry_sdk
@@ -31,7 +31,7 @@ def start(
     settings: Settings,
     process_name: str,
     *,
-    transport: Callable[[dict[str, Any]], Transport] | type[Transport] | None = None,
+    transport: Transport | None = None,
 ) -> None:
     """Set up logging, and Sentry when SENTRY_DSN is set, for this process."""
     start_logging(settings.log_level, process_name)
@@ -42,7 +42,7 @@ def start(
         release=f"mailer@{mailer.__version__}",
         server_name=process_name,
         environment="production",
-        transport=transport,  # type: ignore[arg-type]
+        transport=transport,
         default_integrations=False,
         auto_enabling_integrations=False,
         integrations=[
@@ -53,7 +53,6 @@ def start(
         ],
         include_local_variables=False,
         include_source_context=False,
-        send_default_pii=False,
         max_request_body_size="never",
         max_breadcrumbs=0,
         before_send=lambda event, hint: only_allowed(event, process_name),  # type: ignore[arg-type, return-value]

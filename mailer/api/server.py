@@ -8,13 +8,15 @@ which a client that sends half a request holds its connection for ever.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import resource
 import socket
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from gunicorn import glogging
 from gunicorn.app.base import BaseApplication
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn_worker import UvicornWorker
@@ -117,6 +119,19 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         "timeout_graceful_shutdown": STOP_WITHIN_S,
     }
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        logging.getLogger("uvicorn.error").propagate = True
+
+
+class Log(glogging.Logger):  # type: ignore[misc]
+    """gunicorn's log lines go where ours go, in the same form."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+
 
 class _Gunicorn(BaseApplication):  # type: ignore[misc]
     """gunicorn with its settings from here and no file or command line of its own."""
@@ -140,6 +155,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
             "backlog": 2048,
             "limit_request_line": 8190,
             "loglevel": "warning",
+            "logger_class": Log,
             "accesslog": None,
             "control_socket_disable": True,
         }

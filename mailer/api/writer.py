@@ -41,9 +41,13 @@ class _Job:
 class Writer:
     """Runs jobs in the order they came."""
 
-    def __init__(self, open_store: Callable[[], Store], bell: Bell) -> None:
+    def __init__(
+        self, open_store: Callable[[], Store], bell: Bell, *, wait_s: float = WAIT_S
+    ) -> None:
+        """A job that has not begun within `wait_s` is given up."""
         self._open_store = open_store
         self._bell = bell
+        self._wait_s = wait_s
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -72,7 +76,7 @@ class Writer:
         job = _Job(work, rings, asyncio.get_running_loop().create_future())
         self._put(job)
         assert job.caller is not None
-        done, _ = await asyncio.wait([job.caller], timeout=WAIT_S)
+        done, _ = await asyncio.wait([job.caller], timeout=self._wait_s)
         if not done:
             # Either the thread sees this before it begins, or it has begun and will tell.
             job.given_up = True

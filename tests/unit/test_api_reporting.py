@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 import sentry_sdk
@@ -22,8 +21,8 @@ CANARY = "canary@secret.example"
 class Capture(Transport):
     """Keeps what would be sent."""
 
-    def __init__(self, options: dict[str, Any]) -> None:
-        super().__init__(options)
+    def __init__(self) -> None:
+        super().__init__()
         self.sent: list[bytes] = []
 
     def capture_envelope(self, envelope: Envelope) -> None:
@@ -35,9 +34,9 @@ def captured() -> Iterator[Capture]:
     """Sentry as every process sets it up, with an end that keeps instead of sending."""
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
-    capture = Capture({})
+    capture = Capture()
     settings = Settings(sentry_dsn="https://key@sentry.invalid/1")
-    reporting.start(settings, "sender-1", transport=lambda options: capture)
+    reporting.start(settings, "sender-1", transport=capture)
     yield capture
     sentry_sdk.get_global_scope().set_client(None)
     root.handlers, root.level = handlers, level
@@ -50,7 +49,7 @@ def _raise_with_value(subject: str) -> None:
 
 def _raise_with_cause(address: str) -> None:
     try:
-        {}[address]
+        dict[str, str]()[address]
     except KeyError as error:
         raise RuntimeError(address) from error
 
