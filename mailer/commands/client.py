@@ -114,7 +114,7 @@ def explain(answer: Answer) -> str:
     try:
         problem = json.loads(answer.body)
         faults = [f"{fault['path']}: {fault['message']}" for fault in problem.get("errors", ())]
-        return "\n".join([problem.get("detail") or problem.get("title") or "refused", *faults])
+        return "\n".join(faults) or problem.get("detail") or problem.get("title") or "refused"
     except (ValueError, AttributeError, TypeError, KeyError):
         return answer.body[:200].decode(errors="replace") or "refused"
 

@@ -34,11 +34,16 @@ def migrate(load: Callable[[], Settings], /, as_json: bool) -> None:
         click.echo(f"{database}: up to date")
 
 
-def open_store(settings: Settings) -> Store:
-    """The database, for a command that looks at it. Raises StoreError when there is none yet."""
+def require_database(settings: Settings) -> None:
+    """Raises StoreUnavailable, with the next step, when there is none yet."""
     path = settings.database_path.absolute()
     if not path.is_file():
         raise StoreUnavailable(
             f"{path} does not exist: run `mailer migrate`, or let DATABASE_URL name the right file"
         )
-    return Store(path, rules_of(settings))
+
+
+def open_store(settings: Settings) -> Store:
+    """The database, for a command that looks at it. Raises StoreError."""
+    require_database(settings)
+    return Store(settings.database_path, rules_of(settings))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 import click
 
 from mailer import __version__, plugins
+from mailer.commands.database import require_database
 from mailer.settings import Settings
 from mailer.store.connection import has_wal_reset_bug, sqlite_version
 from mailer.store.migrate import migrate as migrate_database
@@ -34,6 +35,7 @@ def serve(load: Callable[[], Settings], /, until_stdin_ends: bool) -> None:
     settings = load()
     announce(settings, api=True)
     start(settings, "api")
+    require_database(settings)
     if until_stdin_ends:
         threading.Thread(target=_stop_when_stdin_ends, daemon=True).start()
     server.serve(settings)
@@ -52,6 +54,7 @@ def supervise(context: click.Context) -> None:
     settings: Settings = context.obj()
     announce(settings, api=False)
     start(settings, "supervisor")
+    require_database(settings)
     context.exit(supervisor.main(settings))
 
 

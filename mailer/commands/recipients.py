@@ -45,7 +45,7 @@ def read(path: Path) -> RecipientList:
     except UnicodeDecodeError as error:
         raise click.BadParameter(f"{path} is not UTF-8: {error.reason}") from error
     except csv.Error as error:
-        raise click.BadParameter(f"{path}, line {reader.line_num}: {error}") from error
+        raise click.BadParameter(f"{path}, line {reader.reader.line_num}: {error}") from error
     if faults:
         more = [f"and {len(faults) - NAMED_FAULTS} more"] if len(faults) > NAMED_FAULTS else []
         raise click.BadParameter("\n".join([f"{path}:", *faults[:NAMED_FAULTS], *more]))
