@@ -28,6 +28,8 @@ STEP: Final = 500
 """Rows a duty changes in one transaction, so that nobody waits long for the next."""
 STEPS: Final = 40
 """Transactions a duty makes before it lets the others have their turn."""
+CUT_SHORT_MS: Final = 60_000
+"""A cancel that has made no step for so long has lost the request that made it."""
 DAY_MS: Final = 24 * 3600 * 1000
 SENDS_KEPT_MINUTES: Final = 366 * 24 * 60
 
@@ -62,11 +64,22 @@ def prune(store: Store, now_ms: int, retention_ms: int) -> None:
 
 def finish_cancels(store: Store, now_ms: int) -> None:
     """Go on with cancels whose request ended halfway."""
-    for topic_id in store.topics.being_cancelled():
+    for topic_id in store.topics.being_cancelled(now_ms - CUT_SHORT_MS):
         after = 0
         for _ in range(STEPS):
             with store.write():
                 after = store.topics.cancel(topic_id, after=after, now_ms=now_ms).after
+            if not after:
+                break
+
+
+def finish_resumes(store: Store, now_ms: int) -> None:
+    """Bring back mail that was moved aside for a topic which is not held any more."""
+    for topic_id in store.topics.to_unpark():
+        after = 0
+        for _ in range(STEPS):
+            with store.write():
+                after = store.topics.unpark(topic_id, after=after, now_ms=now_ms)
             if not after:
                 break
 
@@ -147,6 +160,7 @@ def plan(
         (2, lambda: forget_slots(store, clock.mono_us())),
         (5, lambda: expire(store, clock.wall_ms())),
         (10, lambda: finish_cancels(store, clock.wall_ms())),
+        (10, lambda: finish_resumes(store, clock.wall_ms())),
         (10, lambda: prune(store, clock.wall_ms(), retention_ms)),
         (300, quotas.ask),
         (24 * 3600, store.housekeeping.optimize),

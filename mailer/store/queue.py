@@ -42,6 +42,8 @@ UPDATE mails SET state = 'sending', state_at_ms = ?, waits_for = NULL, attempts 
 
 _PARK: Final = "UPDATE mails SET waits_for = 'topic' WHERE id = ?"
 
+_NOTE_PARKED: Final = "UPDATE topics SET parked = 1 WHERE id = ? AND parked = 0"
+
 _FINISH: Final = """
 UPDATE mails SET state = ?, state_at_ms = ?, waits_for = NULL, detail = ? WHERE id = ?
 """
@@ -221,6 +223,7 @@ class Queue:
         for candidate in candidates:
             if candidate.held:
                 self._db.run(_PARK, (candidate.mail.id,))
+                self._db.run(_NOTE_PARKED, (candidate.topic,))
             elif candidate.suppressed:
                 why = "the address is on the suppression list"
                 self._finish(candidate, transport, State.SUPPRESSED, why, now_ms, tally)

@@ -92,6 +92,7 @@ CREATE TABLE topics (
     topic_id TEXT NOT NULL UNIQUE,
     paused INTEGER NOT NULL DEFAULT 0,
     cancelling INTEGER NOT NULL DEFAULT 0,
+    parked INTEGER NOT NULL DEFAULT 0,
     uncertain_policy TEXT,
     first_due_at_ms INTEGER,
     last_sent_at_ms INTEGER,
@@ -115,6 +116,10 @@ CREATE TABLE topics (
     clicks INTEGER NOT NULL DEFAULT 0,
     unsubscribes INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+
+CREATE INDEX topics_cancelling ON topics (cancelling) WHERE cancelling > 0;
+
+CREATE INDEX topics_parked ON topics (id) WHERE parked = 1;
 
 CREATE TABLE mails (
     id INTEGER PRIMARY KEY,

@@ -25,6 +25,13 @@ SELECT id, state FROM mails WHERE topic = ? AND id > ? ORDER BY id LIMIT ?
 """
 
 
+_UNPARK: Final = """
+UPDATE mails SET waits_for =
+    CASE WHEN due_at_ms > ? THEN 'due_time' WHEN crashes > 0 THEN 'alone' ELSE 'turn' END
+WHERE id = ? AND waits_for = 'topic'
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Topic:
     """A topic and its counters, as kept by the transactions that changed them."""
@@ -84,11 +91,13 @@ class Topics:
             return 0
         part = self._db.all(_NEXT_IN_STATE, (topic.id, after, STEP))
         self._db.many(
-            "UPDATE mails SET waits_for = iif(due_at_ms > ?, 'due_time', 'turn')"
-            " WHERE id = ? AND waits_for = 'topic'",
+            _UNPARK,
             [(now_ms, mail_id) for mail_id, state in part if state == State.PENDING],
         )
-        return part[-1][0] if len(part) == STEP else 0
+        if len(part) == STEP:
+            return int(part[-1][0])
+        self._db.run("UPDATE topics SET parked = 0 WHERE id = ?", (topic.id,))
+        return 0
 
     def retry(self, topic_id: str, *, after: int, now_ms: int) -> tuple[int, int]:
         """Let the next part of a topic's failed mail wait again: (how many, id to go on from)."""
@@ -132,8 +141,9 @@ class Topics:
             [(i,) for i, state in part if state in {State.SENDING, State.UNCERTAIN}],
         )
         after = part[-1][0] if len(part) == STEP else 0
-        if not after:
-            self._db.run("UPDATE topics SET cancelling = 0 WHERE id = ?", (topic.id,))
+        # While it goes on, the flag is the instant of its last step.
+        cancelling = now_ms if after else 0
+        self._db.run("UPDATE topics SET cancelling = ? WHERE id = ?", (cancelling, topic.id))
         counters = self._require(topic_id).counters
         return CancelStep(
             cancelled=len(pending),
@@ -142,9 +152,19 @@ class Topics:
             after=after,
         )
 
-    def being_cancelled(self) -> tuple[str, ...]:
-        """Topics whose cancel was cut short and has to be finished."""
-        return tuple(t for (t,) in self._db.all("SELECT topic_id FROM topics WHERE cancelling = 1"))
+    def to_unpark(self) -> tuple[str, ...]:
+        """Topics that are not held any more, but still have mail moved aside."""
+        rows = self._db.all(
+            "SELECT topic_id FROM topics WHERE parked = 1 AND paused = 0 AND cancelling = 0"
+        )
+        return tuple(topic_id for (topic_id,) in rows)
+
+    def being_cancelled(self, before_ms: int) -> tuple[str, ...]:
+        """Topics whose cancel has made no step since then: it was cut short."""
+        rows = self._db.all(
+            "SELECT topic_id FROM topics WHERE cancelling > 0 AND cancelling < ?", (before_ms,)
+        )
+        return tuple(topic_id for (topic_id,) in rows)
 
     def _require(self, topic_id: str) -> Topic:
         topic = self.get(topic_id)
