@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 import pluggy
 
@@ -22,6 +22,8 @@ from mailer.clock import Clock
 from mailer.settings import Settings
 from mailer.store import Store
 from mailer.wake import Bell
+
+MEASURE_EVERY_US: Final = 100_000
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -47,9 +49,10 @@ class Backend:
     """For what may have to look at many rows, so that quick looks need not wait."""
     writer: Writer = field(init=False)
     signing_key: bytes = field(init=False, default=b"")
-    free_bytes: Callable[[], int] = field(init=False, default=lambda: 0)
-    """Room on the database's disk."""
     bodies: Bodies = field(init=False)
+    _measure: Callable[[], int] = field(init=False, default=lambda: 0)
+    _measured: tuple[int, int] = field(init=False, default=(0, 0))
+    """When (microseconds), and how many bytes were free."""
     _aside: ThreadPoolExecutor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -64,7 +67,7 @@ class Backend:
         self.reader.open()
         self.lister.open()
         self.signing_key = await self.reader.run(Store.signing_key)
-        self.free_bytes = await self.reader.run(lambda store: store.housekeeping.free_bytes)
+        self._measure = await self.reader.run(lambda store: store.housekeeping.free_bytes)
         self.writer.open()
 
     async def close(self) -> None:
@@ -73,6 +76,13 @@ class Backend:
         self.reader.close()
         self.lister.close()
         self._aside.shutdown()
+
+    def free_bytes(self) -> int:
+        """Room on the database's disk, as it was a moment ago: asking takes long under load."""
+        now_us = self.clock.mono_us()
+        if now_us > self._measured[0] + MEASURE_EVERY_US:
+            self._measured = now_us, self._measure()
+        return self._measured[1]
 
     async def aside(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do what takes long beside the event loop, one thing at a time."""

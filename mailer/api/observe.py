@@ -6,8 +6,8 @@ The line has the route's template, not the path: tokens, addresses and topics st
 from __future__ import annotations
 
 import logging
+import random
 import re
-import secrets
 from typing import Any, Final
 
 import falcon.asgi
@@ -30,7 +30,8 @@ class Observe:
         req.began_us = self._clock.mono_us()
         given = req.get_header("X-Request-ID", default="")
         resp.set_header(
-            "X-Request-ID", given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+            "X-Request-ID",
+            given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(64):016x}",
         )
 
     async def process_response(

@@ -38,7 +38,9 @@ LINGER_S: Final = 2.0
 """So long what still comes of a request that was answered early is read and thrown away."""
 TAKE_ANSWER_WITHIN_S: Final = 30.0
 LOOK_EVERY_S: Final = 1.0
-STOP_WITHIN_S: Final = 8
+ANSWER_WITHIN_S: Final = 6
+"""At the end, so long a request that has begun may take; then its connection is cut."""
+STOP_WITHIN_S: Final = 9
 CONNECTIONS_A_WORKER: Final = 4_000
 
 
@@ -116,7 +118,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         "server_header": False,
         "access_log": False,
         "limit_concurrency": CONNECTIONS_A_WORKER,
-        "timeout_graceful_shutdown": STOP_WITHIN_S,
+        "timeout_graceful_shutdown": ANSWER_WITHIN_S,
     }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -169,15 +171,12 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
 def application(settings: Settings) -> AsgiApp:
     """The ASGI application these settings ask for; opens nothing until its lifespan starts."""
     manager = plugins.load()
-    rules = Rules(
-        settings.max_age_s * 1000, settings.uncertain_grace_s * 1000, settings.uncertain_policy
-    )
     backend = Backend(
         settings=settings,
         clock=SystemClock(),
         plugins=manager,
         transports=frozenset(plugins.transports(manager, settings)),
-        open_store=lambda: Store(settings.database_path, rules),
+        open_store=lambda: _open_store(settings),
     )
     return create_app(backend)
 
@@ -189,9 +188,18 @@ def serve(settings: Settings, listener: socket.socket | None = None) -> None:
     anything listens, for a database that can't be served.
     """
     verify(settings.database_path)
-    application(settings)  # faults of plugins and settings are told here, once
+    # Faults of schema, plugins and settings are told here, once. Nothing stays open over the fork.
+    _open_store(settings).close()
+    application(settings)
     _allow_many_files()
     _Gunicorn(settings, listener).run()
+
+
+def _open_store(settings: Settings) -> Store:
+    rules = Rules(
+        settings.max_age_s * 1000, settings.uncertain_grace_s * 1000, settings.uncertain_policy
+    )
+    return Store(settings.database_path, rules)
 
 
 def _allow_many_files() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mailer.api.writer import WAITING_JOBS, Writer
+from mailer.api.writer import JOBS_A_COMMIT, WAITING_JOBS, Writer
 from mailer.errors import NotFound, StoreUnavailable
 from mailer.store import Store
 from mailer.store.connection import lock_path, remembered_commits
@@ -149,7 +149,7 @@ def test_closing_stores_what_waits(database: Path) -> None:
 
 def test_too_many_are_refused_at_once(database: Path) -> None:
     def fill(writer: Writer) -> None:
-        for _ in range(WAITING_JOBS + 2):
+        for _ in range(WAITING_JOBS + JOBS_A_COMMIT + 1):
             writer.post(add("a@x.example"))
 
     async def story(writer: Writer) -> None:
