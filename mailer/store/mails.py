@@ -102,6 +102,12 @@ WHERE m.id > :after AND (:state IS NULL OR m.state = :state) ORDER BY m.id LIMIT
 """
 )
 
+_RESCHEDULE: Final = """
+UPDATE mails SET due_at_ms = :due, first_due_at_ms = :due, waits_for =
+    CASE WHEN :due > :now THEN 'due_time' WHEN crashes > 0 THEN 'alone' ELSE 'turn' END
+WHERE id = :id
+"""
+
 
 class Mails:
     """Mails by their ids and by what they have in common."""
@@ -192,11 +198,7 @@ class Mails:
         mail = self._require(request_id)
         if mail.state is not State.PENDING:
             raise Conflict(f"the mail is {mail.state}; only a pending mail can be rescheduled")
-        waits_for = WaitsFor.DUE_TIME if due_at_ms > now_ms else WaitsFor.TURN
-        self._db.run(
-            "UPDATE mails SET due_at_ms = ?, first_due_at_ms = ?, waits_for = ? WHERE id = ?",
-            (due_at_ms, due_at_ms, waits_for, mail.id),
-        )
+        self._db.run(_RESCHEDULE, {"due": due_at_ms, "now": now_ms, "id": mail.id})
         self._db.run(
             "INSERT INTO events (type, at_ms, mail, topic, source, detail)"
             " SELECT ?, ?, id, topic, 'api', ? FROM mails WHERE id = ?",

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from mailer.store.connection import Database
+
+NO_PROCESS: Final = -1
+"""As `pid_started`: whatever process has that pid now, it is not this sender."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,13 @@ class Senders:
         self._db.run("DELETE FROM senders WHERE id = ?", (sender,))
 
     def adopt_boot(self, boot_id: str) -> bool:
-        """Whether this is another boot than the one on record, which it then becomes."""
-        return (
-            self._db.run("UPDATE meta SET boot_id = ? WHERE boot_id <> ?", (boot_id, boot_id)) > 0
-        )
+        """Whether this is another boot than the one on record, which it then becomes.
+
+        What the senders of the boot before have left proves nothing any more: their slots are
+        instants of another clock, and a process of now may have the pid and the age of one of them.
+        """
+        changed = self._db.run("UPDATE meta SET boot_id = ? WHERE boot_id <> ?", (boot_id, boot_id))
+        if changed:
+            self._db.run("UPDATE mails SET slot_us = NULL WHERE sender IS NOT NULL")
+            self._db.run("UPDATE senders SET pid_started = ?", (NO_PROCESS,))
+        return changed > 0
