@@ -11,9 +11,11 @@ import asyncio
 import logging
 import os
 import resource
+import select
+import signal
 import socket
-import sys
-from pathlib import Path
+import threading
+from contextlib import suppress
 from typing import Any, Final
 
 from gunicorn import glogging
@@ -21,12 +23,11 @@ from gunicorn.app.base import BaseApplication
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn_worker import UvicornWorker
 
-from mailer import plugins, reporting
+from mailer import plugins
 from mailer.api.app import AsgiApp, create_app
 from mailer.api.backend import Backend
 from mailer.clock import SystemClock
-from mailer.errors import MailerError
-from mailer.settings import Settings, load
+from mailer.settings import Settings
 from mailer.store import Store
 from mailer.store.outcomes import Rules
 from mailer.store.verify import verify
@@ -125,6 +126,18 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         logging.getLogger("uvicorn.error").propagate = True
 
+    def init_process(self) -> None:
+        threading.Thread(target=_end_with, args=(self.ppid,), daemon=True).start()
+        super().init_process()
+
+
+def _end_with(master: int) -> None:
+    """End when gunicorn's master does, however that ends: the next one needs the port."""
+    with suppress(ProcessLookupError):
+        fd = os.pidfd_open(master)
+        select.select([fd], [], [])
+    os.kill(os.getpid(), signal.SIGTERM)
+
 
 class Log(glogging.Logger):  # type: ignore[misc]
     """gunicorn's log lines go where ours go, in the same form."""
@@ -209,19 +222,3 @@ def _allow_many_files() -> None:
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-def main() -> int:
-    """`python -m mailer.api.server`: serve what the environment says."""
-    try:
-        settings = load(os.environ, Path(".env"))
-        reporting.start(settings, "api")
-        serve(settings)
-    except MailerError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

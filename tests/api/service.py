@@ -43,7 +43,7 @@ class Answer:
 
 
 class Service:
-    """`python -m mailer.api.server` with these settings."""
+    """`mailer serve` with these settings."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Service:
         until(lambda: self._answers(process), within_s=30)
 
     def _command(self) -> list[str]:
-        serve = [sys.executable, "-m", "mailer.api.server"]
+        serve = [sys.executable, "-m", "mailer", "serve"]
         if self._disk_bytes is None:
             return serve
         steps = [
