@@ -16,6 +16,7 @@ from mailer.store.counters import Tally
 from mailer.store.mails import split_request_id
 from mailer.store.suppressions import suppress
 from mailer.vocabulary import (
+    HANDED_OVER,
     SCOPE_EVERYWHERE,
     EventType,
     State,
@@ -24,8 +25,12 @@ from mailer.vocabulary import (
     way,
 )
 
+# Who delays or rejects a mail has taken it. An open proves less: a server may look into a mail
+# and refuse it then.
 _TARGETS: Final = {
     EventType.SENT: State.SENT,
+    EventType.DELAY: State.SENT,
+    EventType.REJECT: State.SENT,
     EventType.DELIVERY: State.DELIVERED,
     EventType.BOUNCE: State.BOUNCED,
     EventType.COMPLAINT: State.COMPLAINED,
@@ -54,6 +59,12 @@ SELECT m.id, m.topic, t.topic_id, m.transport, m.lane, m.state, m.state_at_ms, m
     m.recipient
 FROM mails m JOIN topics t ON t.id = m.topic
 WHERE m.id = ?
+"""
+
+_MOVE: Final = """
+UPDATE mails SET state = ?, state_at_ms = ?, waits_for = NULL, sender = NULL, slot_us = NULL,
+    settle_at_ms = NULL, detail = ?, provider_id = coalesce(provider_id, ?)
+WHERE id = ?
 """
 
 
@@ -175,7 +186,7 @@ class Events:
             tally.happened(mail.topic, _COUNTERS[event.type])
         target = _TARGETS.get(event.type)
         if event.type is EventType.BOUNCE and not event.permanent:
-            target = None
+            target = State.SENT
         if target is not None:
             self._move(mail, target, event, now_ms, tally)
         self._suppress(event, mail, now_ms)
@@ -190,11 +201,9 @@ class Events:
         for new in steps:
             tally.moved(mail.topic, mail.transport, mail.lane, old, new)
             old = new
-        self._db.run(
-            "UPDATE mails SET state = ?, state_at_ms = ?, waits_for = NULL, sender = NULL,"
-            " settle_at_ms = NULL, detail = ? WHERE id = ?",
-            (target, now_ms, event.detail or None, mail.id),
-        )
+        if mail.state not in HANDED_OVER:
+            tally.handed_over(mail.topic, mail.transport, now_ms)
+        self._db.run(_MOVE, (target, now_ms, event.detail or None, event.provider_id, mail.id))
 
     def _opened(self, event: ProviderEvent, mail: _Mail, now_ms: int, tally: Tally) -> None:
         soon = mail.state_at_ms + AUTOMATED_WITHIN_MS > now_ms

@@ -47,6 +47,10 @@ UPDATE mails SET state = ?, state_at_ms = ?, waits_for = ?, due_at_ms = coalesce
 WHERE id = ?
 """
 
+_KEEP_PROVIDER_ID: Final = """
+UPDATE mails SET provider_id = coalesce(?, provider_id) WHERE id = ?
+"""
+
 _ATTEMPT: Final = """
 INSERT INTO attempts
     (mail, attempt, started_at_ms, ended_at_ms, transport, outcome, detail, provider_id)
@@ -127,7 +131,9 @@ class Outcomes:
             if attempted.outcome.kind is not OutcomeKind.THROTTLED:
                 writing.attempt(held, attempted)
             if held.state not in {State.SENDING, State.UNCERTAIN}:
-                continue  # a provider's event was quicker and has settled it
+                # A provider's event was quicker and has settled it; the next may name its id only.
+                self._db.run(_KEEP_PROVIDER_ID, (attempted.outcome.provider_id, held.id))
+                continue
             decision = decide(
                 attempted.outcome,
                 attempt=held.attempts,
@@ -228,7 +234,7 @@ class Outcomes:
         for new in states:
             writing.tally.moved(held.topic, held.transport, held.lane, old, new)
             old = new
-        if decision.uses_attempt:
+        if decision.uses_attempt or last is State.CANCELLED:
             said = event if event and last is State.PENDING else _SAID[last]
             writing.event(said, held, decision.reason)
 
