@@ -57,21 +57,27 @@ SELECT 1 FROM mails WHERE transport = ? AND waits_for = ? AND lane = ? AND due_a
 """
 
 _NEXT_EXPIRED: Final = """
-SELECT g.id, b.first_mail_id, b.first_mail_id + b.mails - 1
+SELECT b.id, b.first_mail_id, b.first_mail_id + b.mails - 1
 FROM messages g JOIN batches b ON b.id = g.batch
 WHERE g.expires_at_ms IS NOT NULL AND g.expired = 0 AND g.expires_at_ms <= ?
 ORDER BY g.expires_at_ms LIMIT 1
 """
 
 _EXPIRED_MAILS: Final = """
-SELECT id, topic, transport, lane FROM mails
-WHERE id BETWEEN ? AND ? AND message = ? AND state = 'pending' LIMIT ?
+SELECT m.id, m.topic, m.transport, m.lane FROM mails m JOIN messages g ON g.id = m.message
+WHERE m.id BETWEEN ? AND ? AND m.state = 'pending' AND g.expires_at_ms <= ? LIMIT ?
+"""
+
+_NOTE_EXPIRED: Final = """
+UPDATE messages SET expired = 1 WHERE batch = ? AND expires_at_ms <= ? AND expired = 0
 """
 
 # Whatever the wall clock says, mail that waits for its turn only is due.
 _EVER: Final = 2**62
 
 PARKED_A_CLAIM: Final = 1_000
+LOOKED_AT_A_STEP: Final = 50
+"""Rows that are read in the time it takes to change one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +156,8 @@ class Queue:
             recipients=ask.calls * ask.batch_size,
             batch_size=ask.batch_size,
         )
+        if ask.batch_size > 1:
+            slots = slots[: ask.calls]  # each is a call of its own
         tally = Tally()
         room = sum(slot.recipients for slot in slots)
         if ask.quota is not None:
@@ -269,25 +277,25 @@ class Queue:
         return leases
 
     def expire(self, *, now_ms: int, step: int) -> int:
-        """Give up mail whose `expires_at` has passed, at most `step`; how many went.
+        """Give up mail whose `expires_at` has passed, about `step`; 0 when there is none left.
 
         A claim does so for what comes to its turn; this is for what waits behind a pause.
         """
-        row = self._db.one(_NEXT_EXPIRED, (now_ms,))
-        if row is None:
-            return 0
-        message, first_id, last_id = row
-        expired = self._db.all(_EXPIRED_MAILS, (first_id, last_id, message, step))
         tally = Tally()
-        why = "expired before it could be sent"
-        for mail_id, topic, transport, lane in expired:
-            self._db.run(_FINISH, (State.FAILED, now_ms, why, mail_id))
-            tally.moved(topic, transport, lane, State.PENDING, State.FAILED)
-            append_own(self._db, [(EventType.FAILED, now_ms, mail_id, topic, "queue", why)])
-        if len(expired) < step:
-            self._db.run("UPDATE messages SET expired = 1 WHERE id = ?", (message,))
+        done = 0
+        while done < step and (row := self._db.one(_NEXT_EXPIRED, (now_ms,))):
+            batch, first_id, last_id = row
+            expired = self._db.all(_EXPIRED_MAILS, (first_id, last_id, now_ms, step))
+            why = "expired before it could be sent"
+            for mail_id, topic, transport, lane in expired:
+                self._db.run(_FINISH, (State.FAILED, now_ms, why, mail_id))
+                tally.moved(topic, transport, lane, State.PENDING, State.FAILED)
+                append_own(self._db, [(EventType.FAILED, now_ms, mail_id, topic, "queue", why)])
+            if len(expired) < step:
+                self._db.run(_NOTE_EXPIRED, (batch, now_ms))
+            done += len(expired) + 1 + (last_id - first_id) // LOOKED_AT_A_STEP
         tally.write(self._db)
-        return len(expired) + 1
+        return done
 
 
 def _candidate(row: tuple[Any, ...]) -> _Candidate:
