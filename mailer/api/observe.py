@@ -29,10 +29,8 @@ class Observe:
     async def process_request(self, req: ApiRequest, resp: falcon.asgi.Response) -> None:
         req.began_us = self._clock.mono_us()
         given = req.get_header("X-Request-ID", default="")
-        resp.set_header(
-            "X-Request-ID",
-            given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(64):016x}",
-        )
+        made = f"{random.getrandbits(64):016x}"
+        resp.set_header("X-Request-ID", given if _REQUEST_ID.fullmatch(given) else made)
 
     async def process_response(
         self, req: ApiRequest, resp: falcon.asgi.Response, resource: Any, succeeded: bool

@@ -76,6 +76,7 @@ _BY_BATCH: Final = (
     + """
 WHERE m.id > :after AND m.id BETWEEN :first AND :last
     AND (:state IS NULL OR m.state = :state) AND (:recipient IS NULL OR m.recipient = :recipient)
+    AND (:topic_id IS NULL OR t.topic_id = :topic_id)
 ORDER BY m.id LIMIT :limit
 """
 )
@@ -169,8 +170,7 @@ class Mails:
             )
             first, mails = row or (0, 0)
             asked |= {"first": first, "last": first + mails - 1}
-            found = [_mail(row) for row in self._db.all(_BY_BATCH, asked)]
-            return [m for m in found if topic_id is None or m.topic_id == topic_id]
+            return [_mail(row) for row in self._db.all(_BY_BATCH, asked)]
         sql = _BY_RECIPIENT if recipient else _BY_TOPIC if topic_id else _ALL
         return [_mail(row) for row in self._db.all(sql, asked)]
 

@@ -69,6 +69,21 @@ def test_pages_follow_each_other_without_gaps(api: Service) -> None:
     assert api.get("/v1/mails?after=nothing").faults == [("after", "parameter_invalid")]
 
 
+def test_pages_of_one_topic_within_a_batch_have_no_gaps(api: Service) -> None:
+    messages = [
+        {"topic_id": f"mixed-{n % 2}", "emails": ["a@example.com"], "subject": "s", "content": "c"}
+        for n in range(12)
+    ]
+    sent = api.post("/v1/messages", {"messages": messages}).json
+    odd = [message["request_ids"][0] for message in sent["messages"][1::2]]
+
+    query = f"batch_id={sent['batch_id']}&topic_id=mixed-1&limit=4"
+    first = api.get(f"/v1/mails?{query}").json
+    second = api.get(f"/v1/mails?{query}&after={first['next']}").json
+
+    assert [mail["request_id"] for mail in first["mails"] + second["mails"]] == odd
+
+
 def test_a_waiting_mail_is_cancelled_once_and_for_all(api: Service) -> None:
     (request_id,) = post_scheduled(api, "a@example.com", topic_id="cancel-one")
 

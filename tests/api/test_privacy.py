@@ -1,14 +1,18 @@
-"""Logs at INFO name no subject, body, address, token or key, whatever happens to a request."""
+"""Neither logs at INFO nor Sentry hear of a subject, body, address, token or key."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
+import gzip
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from mailer import tokens
 from tests.api.service import JSON, Service
 from tests.api.test_notifications import PLUGIN, install_plugin, tell
+from tests.waiting import until
 
 CANARY = "canary7d1"
 KEY = f"{CANARY}-key-of-more-than-thirty-two-bytes"
@@ -48,6 +52,47 @@ def _use_everything(service: Service) -> None:
     with closing(service.socket()) as client:
         client.sendall(f"GET /{CANARY} HTTP/7\r\n{CANARY}\r\n\r\n".encode())
         client.recv(1000)
+
+
+@contextmanager
+def sentry() -> Iterator[tuple[str, list[bytes]]]:
+    """A Sentry of the test's own: its DSN, and what it was sent."""
+    reports: list[bytes] = []
+
+    class Keep(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.headers["Content-Encoding"] == "gzip":
+                body = gzip.decompress(body)
+            reports.append(str(self.headers).encode() + body)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Keep) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://public@127.0.0.1:{server.server_address[1]}/1", reports
+        server.shutdown()
+        thread.join()
+
+
+def test_sentry_hears_of_an_error_of_ours_and_of_no_mail(
+    serve: Callable[..., Service], tmp_path: Path
+) -> None:
+    site = install_plugin(tmp_path / "site", "post_provider", PLUGIN)
+    with sentry() as (dsn, reports):
+        service = serve(API_KEY=KEY, SENTRY_DSN=dsn, python_path=[site])
+
+        _use_everything(service)
+        until(lambda: reports)
+        service.stop()
+
+    assert b"RuntimeError" in b"".join(reports)
+    assert CANARY.encode() not in b"".join(reports)
+    assert b"secret-canary" not in b"".join(reports)
 
 
 def test_logs_have_no_mail_in_them(serve: Callable[..., Service], tmp_path: Path) -> None:
