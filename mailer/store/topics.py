@@ -108,7 +108,8 @@ class Topics:
         for mail_id in failed:
             row = self._db.one(
                 "UPDATE mails SET state = 'pending', state_at_ms = :now, waits_for = 'turn',"
-                " due_at_ms = :now, first_due_at_ms = :now, crashes = 0, detail = NULL"
+                " due_at_ms = :now, first_due_at_ms = :now, crashes = 0, cancel_requested = 0,"
+                " detail = NULL"
                 " WHERE id = :id RETURNING transport, lane",
                 {"now": now_ms, "id": mail_id},
             )
