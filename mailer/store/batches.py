@@ -15,6 +15,8 @@ from mailer.store.messages import Messages
 from mailer.vocabulary import UNFINISHED, EventType, State, WaitsFor
 
 PRUNE_REVIEW_MS: Final = 24 * 3600 * 1000
+LOOKED_AT_A_STEP: Final = 50
+"""Rows that are read in the time it takes to change one."""
 
 _TAKE_IDS: Final = """
 UPDATE meta SET last_mail_id = last_mail_id + ? RETURNING last_mail_id
@@ -37,6 +39,14 @@ INSERT INTO topics (topic_id, first_due_at_ms) VALUES (?, ?)
 ON CONFLICT DO UPDATE SET first_due_at_ms =
     min(coalesce(first_due_at_ms, excluded.first_due_at_ms), excluded.first_due_at_ms)
 RETURNING id
+"""
+
+_NEXT_TO_PRUNE: Final = """
+SELECT id, first_mail_id, mails FROM batches WHERE prune_at_ms <= ? ORDER BY prune_at_ms LIMIT 1
+"""
+
+_PRUNABLE: Final = """
+SELECT max(state_at_ms), sum(state IN (?, ?, ?)) FROM mails WHERE id BETWEEN ? AND ?
 """
 
 
@@ -160,28 +170,22 @@ class Batches:
         return range(row[0], row[0] + row[1]) if row else None
 
     def prune(self, *, retention_ms: int, now_ms: int, step: int) -> int:
-        """Look at the batch whose turn it is; remove at most `step` of its mails if it is old.
+        """Look at the batches whose turn it is; remove the mails of those that are old.
 
-        How many rows that took; 0 means that nothing is left to do for now.
+        How many rows that took, about `step`; 0 means that nothing is left to do for now.
         """
-        row = self._db.one(
-            "SELECT id, first_mail_id, mails FROM batches WHERE prune_at_ms <= ?"
-            " ORDER BY prune_at_ms LIMIT 1",
-            (now_ms,),
-        )
-        if row is None:
-            return 0
-        batch, first_id, mails = row
-        ids = (first_id, first_id + mails - 1)
-        newest, unfinished = self._db.one(
-            "SELECT max(state_at_ms), sum(state IN (?, ?, ?)) FROM mails WHERE id BETWEEN ? AND ?",
-            (*UNFINISHED, *ids),
-        ) or (None, 0)
-        prune_at_ms = now_ms + PRUNE_REVIEW_MS if unfinished else (newest or 0) + retention_ms
-        if prune_at_ms > now_ms:
-            self._db.run("UPDATE batches SET prune_at_ms = ? WHERE id = ?", (prune_at_ms, batch))
-            return 1
-        return self._remove(batch, ids, step)
+        done = 0
+        while done < step and (row := self._db.one(_NEXT_TO_PRUNE, (now_ms,))):
+            batch, first_id, mails = row
+            ids = (first_id, first_id + mails - 1)
+            newest, unfinished = self._db.one(_PRUNABLE, (*UNFINISHED, *ids)) or (None, 0)
+            review_ms = now_ms + PRUNE_REVIEW_MS if unfinished else (newest or 0) + retention_ms
+            if review_ms > now_ms:
+                self._db.run("UPDATE batches SET prune_at_ms = ? WHERE id = ?", (review_ms, batch))
+                done += 1 + mails // LOOKED_AT_A_STEP
+            else:
+                done += self._remove(batch, ids, step - done)
+        return done
 
     def _remove(self, batch: int, ids: tuple[int, int], step: int) -> int:
         part = [

@@ -14,7 +14,7 @@ from typing import Any, Final
 from mailer.errors import StoreDamaged
 from mailer.mail import ClaimedMail
 from mailer.pacing import Limit, Slot
-from mailer.store.batches import mail_checksum, recipient_of
+from mailer.store.batches import LOOKED_AT_A_STEP, mail_checksum, recipient_of
 from mailer.store.connection import Database
 from mailer.store.counters import Tally
 from mailer.store.log import append_own
@@ -76,8 +76,6 @@ UPDATE messages SET expired = 1 WHERE batch = ? AND expires_at_ms <= ? AND expir
 _EVER: Final = 2**62
 
 PARKED_A_CLAIM: Final = 1_000
-LOOKED_AT_A_STEP: Final = 50
-"""Rows that are read in the time it takes to change one."""
 
 
 @dataclass(frozen=True, slots=True)
