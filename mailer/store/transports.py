@@ -82,7 +82,7 @@ class Transports:
         """It took mail again."""
         self._db.run(
             "UPDATE transports SET throttled = 0, blocked_reason = ''"
-            " WHERE transport = ? AND blocked_reason <> ''",
+            " WHERE transport = ? AND (throttled > 0 OR blocked_reason <> '')",
             (transport,),
         )
 

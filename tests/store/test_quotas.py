@@ -1,0 +1,141 @@
+"""What all senders know of a transport: its pauses, its limits, and what was sent in a day."""
+
+from __future__ import annotations
+
+import pytest
+
+from mailer.hookspecs import Quota
+from mailer.vocabulary import OutcomeKind
+from tests.store.world import DAY_MS, World, people
+
+
+@pytest.fixture
+def post(world: World) -> World:
+    """With the transport registered, as the supervisor does."""
+    with world.store.write():
+        world.store.transports.register("post", reports_events=False)
+    return world
+
+
+def keep(world: World, **quota: float | int) -> None:
+    with world.store.write():
+        world.store.transports.keep_quota("post", Quota(**quota), world.now_ms)  # type: ignore[arg-type]
+
+
+def send(world: World, count: int) -> None:
+    world.accept(*people(count))
+    world.record(world.claim())
+
+
+def left(world: World) -> int | None:
+    return world.store.transports.left_today("post", world.now_ms)[0]
+
+
+def throttled(world: World) -> int:
+    state = world.store.transports.get("post")
+    assert state is not None
+    return state.throttled
+
+
+def test_without_a_quota_nothing_bounds_the_day(post: World) -> None:
+    assert post.store.transports.left_today("post", post.now_ms) == (None, None)
+    assert post.store.transports.left_today("unknown", post.now_ms) == (None, None)
+
+
+def test_the_day_rolls(post: World) -> None:
+    keep(post, max_24h=10)
+    send(post, 4)
+    post.pass_s(12 * 3600)
+    send(post, 5)
+    assert left(post) == 1
+    post.pass_s(12 * 3600 + 60)
+    assert left(post) == 5
+    post.pass_s(12 * 3600)
+    assert left(post) == 10
+
+
+def test_a_day_more_than_spent_leaves_nothing(post: World) -> None:
+    send(post, 5)
+    keep(post, max_24h=3)
+    assert left(post) == 0
+
+
+def test_of_the_providers_count_and_ours_the_higher_holds(post: World) -> None:
+    send(post, 2)
+    post.pass_s(60)
+    keep(post, max_24h=100, sent_24h=50)
+    assert left(post) == 50
+    send(post, 5)
+    assert left(post) == 45
+    keep(post, max_24h=100, sent_24h=0)
+    assert left(post) == 93
+
+
+def test_a_mail_not_taken_is_not_counted(post: World) -> None:
+    keep(post, max_24h=10)
+    post.accept(*people(4))
+    for mail, kind in zip(post.claim(), ("rejected", "deferred", "throttled"), strict=False):
+        post.record(mail, OutcomeKind(kind))
+    assert left(post) == 10
+
+
+def test_a_wall_clock_set_back_gives_no_more(post: World) -> None:
+    keep(post, max_24h=10)
+    send(post, 8)
+    post.now_ms -= DAY_MS
+    assert left(post) == 2
+
+
+def test_old_counts_are_forgotten(post: World) -> None:
+    send(post, 3)
+    minute = post.now_ms // 60_000
+    with post.store.write():
+        post.store.transports.forget_sends(minute)
+    assert post.store.transports.sent_since(0) == 3
+    send(post, 2)
+    assert post.store.transports.sent_since(0, "post") == 5
+
+
+@pytest.mark.parametrize("words", ["slow down", ""])
+def test_a_pause_holds_for_all_until_mail_is_taken_again(post: World, words: str) -> None:
+    for _ in range(3):
+        with post.store.write():
+            post.store.transports.block("post", post.now_us + 1_000, words)
+    assert throttled(post) == 3
+    blocks = post.store.status.blocks(post.now_us)
+    assert [(b.transport, b.blocked_until_us) for b in blocks] == [("post", post.now_us + 1_000)]
+    assert post.store.status.blocks(post.now_us + 1_000) == []
+    with post.store.write():
+        post.store.transports.unblock("post")
+    assert throttled(post) == 0
+
+
+def test_a_shorter_pause_does_not_end_a_longer_one(post: World) -> None:
+    with post.store.write():
+        post.store.transports.block("post", post.now_us + 9_000, "")
+        post.store.transports.block("post", post.now_us + 1_000, "")
+    (block,) = post.store.status.blocks(post.now_us)
+    assert block.blocked_until_us == post.now_us + 9_000
+
+
+def test_registering_again_keeps_what_is_known(post: World) -> None:
+    keep(post, max_per_second=14.0, max_24h=10)
+    with post.store.write():
+        post.store.transports.register("post", reports_events=True)
+    state = post.store.transports.get("post")
+    assert state is not None
+    assert state.reports_events
+    assert state.quota == Quota(14.0, 10, None)
+
+
+def test_the_depth_of_the_queue_and_the_oldest_mail_are_told(post: World) -> None:
+    post.accept(*people(3))
+    post.pass_s(60)
+    post.accept(*people(2))
+    post.accept("z@x.org", due_in_s=-300, transport="other", topic_id="held")
+    with post.store.write():
+        post.store.topics.pause("held")
+    post.claim(transport="other")
+    depths = [(d.transport, d.lane, d.mails) for d in post.store.status.depths()]
+    assert depths == [("other", "bulk", 1), ("post", "bulk", 5)]
+    assert post.store.status.oldest_due_at_ms(post.now_ms) == post.now_ms - 60_000
