@@ -14,7 +14,7 @@ from typing import Final
 import schedule
 
 from mailer.clock import Clock
-from mailer.errors import StoreDamaged
+from mailer.errors import StoreDamaged, StoreUnavailable
 from mailer.hookspecs import Quota, Transport
 from mailer.pacing import WINDOW_US
 from mailer.settings import Settings
@@ -178,5 +178,7 @@ def reported(duty: Callable[[], None]) -> None:
         duty()
     except StoreDamaged:
         raise
+    except StoreUnavailable as error:
+        log.warning("%s", error)  # a full disk, say: no fault of ours
     except Exception:
         log.exception("a duty failed; it is run again at its next time")

@@ -67,6 +67,11 @@ def look(store: Store, settings: Settings, clock: Clock) -> dict[str, Any]:
             "version": ".".join(map(str, sqlite_version())),
             "wal_reset_bug": has_wal_reset_bug(sqlite_version()),
         },
+        "disk": {
+            "free_bytes": store.housekeeping.free_bytes(),
+            "nearly_full": store.housekeeping.nearly_full(),
+            "reserve": store.housekeeping.has_reserve(),
+        },
         "transport": settings.transport_name,
         "queue": {
             "waiting": sum(depth.mails for depth in depths),
@@ -165,6 +170,9 @@ def _lines(seen: dict[str, Any]) -> Iterator[str]:
 def _warnings(seen: dict[str, Any]) -> Iterator[Text]:
     for block in seen["blocked"]:
         yield plain(f"blocked   {block['transport']} for {block['for_s']:.0f} s: {block['reason']}")
+    if seen["disk"]["nearly_full"]:
+        sending = "" if seen["disk"]["reserve"] else ", none is handed over"
+        yield plain(f"disk      nearly full: new mail is refused{sending}, until there is room")
     if seen["sqlite"]["wal_reset_bug"]:
         yield Text(
             "SQLite    this version has the WAL-reset bug: let no other program write to the file"

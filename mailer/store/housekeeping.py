@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -29,11 +28,14 @@ class Housekeeping:
     def checkpoint(self) -> None:
         """Copy the WAL into the database, under the lock that commits take too.
 
-        A WAL that a long reader let grow past its limit is cut back once it can be.
+        A WAL that has grown past its limit, or is larger than what room is left on the disk, is
+        cut back as soon as no reader needs it.
         """
-        if self.wal_bytes < CHECKPOINT_FROM_BYTES:
+        wal_bytes = self.wal_bytes
+        if wal_bytes < CHECKPOINT_FROM_BYTES:
             return
-        mode = "TRUNCATE" if self.wal_bytes > WAL_LIMIT_BYTES else "PASSIVE"
+        too_large = wal_bytes > min(WAL_LIMIT_BYTES, self.free_bytes())
+        mode = "TRUNCATE" if too_large else "PASSIVE"
         with self._db.locked():
             self._db.one(f"PRAGMA wal_checkpoint({mode})")
 
@@ -52,22 +54,29 @@ class Housekeeping:
 
     def has_reserve(self) -> bool:
         """Whether there is room to record what is handed over."""
-        return self.reserve.exists()
+        return _size(self.reserve) == RESERVE_BYTES
 
     def give_up_reserve(self) -> bool:
         """Whether that made room."""
         try:
             self.reserve.unlink()
-        except FileNotFoundError:
-            return False
+        except OSError:
+            return False  # there is none, or the disk has become read-only
         return True
 
     def keep_reserve(self) -> None:
         """Make the file anew when there is room for it and as much again."""
-        if _size(self.reserve) == RESERVE_BYTES or self.free_bytes() < 2 * RESERVE_BYTES:
+        if self.has_reserve() or self.nearly_full():
             return
-        with contextlib.suppress(OSError), self.reserve.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+        try:
+            with open(self.reserve, "wb", opener=_private) as file:
+                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+        except OSError:
+            self.give_up_reserve()  # a part of it is none
+
+    def nearly_full(self) -> bool:
+        """Whether there is too little room for the reserve and as much again."""
+        return self.free_bytes() < 2 * RESERVE_BYTES
 
     def free_bytes(self) -> int:
         """Room left on the database's disk for a user who is not root."""
@@ -88,7 +97,8 @@ class SupervisorLock:
 
     def __init__(self, database: Path) -> None:
         """Raises StoreInUse, naming the process that holds it."""
-        path = database.resolve().with_name(database.name + "-supervisor")
+        database = database.resolve()
+        path = database.with_name(database.name + "-supervisor")
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -103,6 +113,10 @@ class SupervisorLock:
 
     def release(self) -> None:
         os.close(self._fd)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _size(path: Path) -> int:

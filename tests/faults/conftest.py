@@ -1,0 +1,53 @@
+"""How often a fault is tried: a tenth of the full counts, unless MAILER_FULL=1 asks for all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.mailer_run import MailerRun
+from tests.smtp_sink import SmtpSink
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test marked `rounds(n)` is run for `round_` in range(n), or a tenth of that."""
+    for mark in metafunc.definition.iter_markers("rounds"):
+        metafunc.parametrize("round_", range(_count(mark.args[0])))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "rounds(n): run so often, or a tenth of it by default")
+
+
+@pytest.fixture
+def often() -> Callable[[int], int]:
+    """How many of the full count to do now."""
+    return _count
+
+
+def _count(full: int) -> int:
+    return full if os.environ.get("MAILER_FULL") == "1" else max(1, full // 10)
+
+
+@pytest.fixture
+def sink() -> Iterator[SmtpSink]:
+    with SmtpSink() as sink:
+        yield sink
+
+
+@pytest.fixture
+def start(tmp_path: Path, sink: SmtpSink) -> Iterator[Callable[..., MailerRun]]:
+    """Start `mailer` on a database; whatever still runs at the end of the test is killed."""
+    runs: list[MailerRun] = []
+
+    def start(database: Path, *command: str, **environ: str) -> MailerRun:
+        run = MailerRun(database, tmp_path, sink.port, *command, environ=environ)
+        runs.append(run)
+        return run
+
+    yield start
+    for run in runs:
+        run.kill()
