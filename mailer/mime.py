@@ -59,11 +59,11 @@ def build(envelope: Envelope, *, date_ms: int | None = None) -> bytes:
     date = datetime.fromtimestamp(written_ms / 1000, UTC)
     lines = [
         _structured("Date", format_datetime(date)),
-        _structured("From", _mailbox(*split_mailbox(envelope.from_email))),
-        _structured("To", _mailbox(envelope.recipient_name, envelope.recipient)),
+        _structured("From", mailbox(*split_mailbox(envelope.from_email))),
+        _structured("To", mailbox(envelope.recipient_name, envelope.recipient)),
     ]
     if envelope.reply_to:
-        lines.append(_structured("Reply-To", _mailbox(*split_mailbox(envelope.reply_to))))
+        lines.append(_structured("Reply-To", mailbox(*split_mailbox(envelope.reply_to))))
     lines += [
         _text("Subject", envelope.subject),
         _structured("Message-ID", envelope.message_id),
@@ -83,6 +83,25 @@ def split_mailbox(mailbox: str) -> tuple[str, str]:
     if len(name) > 1 and name[0] == name[-1] == '"':
         name = re.sub(r"\\(.)", r"\1", name[1:-1])
     return name, address.strip().removesuffix(">").strip()
+
+
+def mailbox(name: str, address: str) -> str:
+    """Write `name <address>` as a header has it: the reverse of `split_mailbox`.
+
+    Raises ValueError for what is no address in ASCII.
+    """
+    if not _ADDRESS.fullmatch(address):
+        raise ValueError("an address has characters that no header can carry")
+    _refuse_breaks("a name", name)
+    name = name.strip()
+    if not name:
+        return address
+    if _ATOMS.fullmatch(name) and "=?" not in name:
+        return f"{name} <{address}>"
+    if _PLAIN.fullmatch(name) and "=?" not in name and len(name) < _LINE_CHARS // 2:
+        escaped = re.sub(r'(["\\])', r"\\\1", name)
+        return f'"{escaped}" <{address}>'
+    return f"{_encoded_words(name, _LINE_CHARS // 2)} <{address}>".replace("\r\n", "")
 
 
 def _body(envelope: Envelope) -> Message:
@@ -185,22 +204,6 @@ def _structured(name: str, value: str) -> str:
     if max(map(len, lines)) > _MAX_LINE_CHARS:
         raise ValueError(f"the header {name} has a word too long for a line")
     return "\r\n".join(lines) + "\r\n"
-
-
-def _mailbox(name: str, address: str) -> str:
-    """Write `name <address>`. Raises ValueError for what is no address in ASCII."""
-    if not _ADDRESS.fullmatch(address):
-        raise ValueError("an address has characters that no header can carry")
-    _refuse_breaks("a name", name)
-    name = name.strip()
-    if not name:
-        return address
-    if _ATOMS.fullmatch(name) and "=?" not in name:
-        return f"{name} <{address}>"
-    if _PLAIN.fullmatch(name) and "=?" not in name and len(name) < _LINE_CHARS // 2:
-        escaped = re.sub(r'(["\\])', r"\\\1", name)
-        return f'"{escaped}" <{address}>'
-    return f"{_encoded_words(name, _LINE_CHARS // 2)} <{address}>".replace("\r\n", "")
 
 
 def _encoded_words(value: str, room: int) -> str:
