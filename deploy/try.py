@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
 from pathlib import Path
@@ -42,7 +42,8 @@ def main() -> int:
     parser.add_argument("--once", action="store_true", help="end when all is sent")
     once = parser.parse_args().once
     PLACE.mkdir(mode=0o700, exist_ok=True)
-    port = int(os.environ.get("SERVER_PORT") or free_port())
+    named = os.environ.get("SERVER_PORT")
+    port = free_port([int(named)] if named else [3000, 0])
     api = Api(f"http://127.0.0.1:{port}")
     topic_id = f"try-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     with running(port) as mailer:
@@ -53,21 +54,21 @@ def main() -> int:
         tell(api, topic_id, topic)
         if not once:
             print("\nUp until Ctrl-C.", flush=True)
-            mailer.wait()
+            with suppress(KeyboardInterrupt):
+                mailer.wait()
+                raise ApiError("mailer has ended by itself; it says why above")
     return 0 if topic["success"] == topic["total"] == RECIPIENTS else 1
 
 
-def free_port() -> int:
-    """3000 if nobody listens there, else any that is free."""
-    for port in (3000, 0):
+def free_port(candidates: list[int]) -> int:
+    """The first on which nobody listens; 0 stands for any. Raises OSError when all are taken."""
+    for port in candidates:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
+            with suppress(OSError):
                 probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise SystemExit("Error: no port is free")
+                return int(probe.getsockname()[1])
+    raise OSError(f"port {candidates[0]} is taken; let SERVER_PORT name another")
 
 
 @contextmanager
@@ -162,6 +163,6 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit(0)
+        sys.exit("Stopped before all was sent")
     except (ApiError, OSError, HTTPException) as error:
         sys.exit(f"Error: {error}")

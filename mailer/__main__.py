@@ -22,9 +22,13 @@ def main() -> None:
     """Run the command line; does not return."""
     try:
         cli(obj=functools.cache(_settings))
-    except MailerError as error:
+    except (MailerError, OSError) as error:
         click.echo(f"Error: {error}", err=True)
-        sys.exit(1)
+    except Exception as error:
+        from mailer.reporting import unexpected
+
+        unexpected(error, "a command")
+    sys.exit(1)
 
 
 def _settings() -> Settings:

@@ -82,7 +82,9 @@ def look(store: Store, settings: Settings, clock: Clock) -> dict[str, Any]:
             ],
         },
         "rate": {
-            "last_second": store.status.handed_over(now_us - 1_000_000),
+            "last_second": store.status.handed_over(now_us - 1_000_000)
+            if settings.max_send_per_second
+            else None,  # without a limit no slots are kept
             "last_hour": store.transports.sent_since(now_ms // 60_000 - 60),
             "last_24h": store.transports.sent_since(now_ms // 60_000 - 24 * 60),
             "max_per_second": settings.max_send_per_second,
@@ -153,14 +155,14 @@ def _shown(seen: dict[str, Any]) -> RenderableType:
 
 def _lines(seen: dict[str, Any]) -> Iterator[str]:
     queue, rate = seen["queue"], seen["rate"]
-    limit = "no limit" if rate["max_per_second"] is None else f"at most {rate['max_per_second']:g}"
+    limit = rate["max_per_second"]
+    now = "no limit" if limit is None else f"{rate['last_second']}/s (at most {limit:g})"
     lanes = ", ".join(f"{x['transport']} {x['lane']} {x['mails']:,}" for x in queue["lanes"])
     senders = [f"{s['pid']}{'' if s['alive'] else ' (gone)'}" for s in seen["senders"]]
     yield f"queue     {queue['waiting']:,} waiting" + (f" ({lanes})" if lanes else "")
     yield f"behind    {queue['behind_s']:.1f} s"
     yield (
-        f"rate      {rate['last_second']}/s ({limit}),"
-        f" {rate['last_hour']:,} in the last hour, {rate['last_24h']:,} in 24 hours"
+        f"rate      {now}, {rate['last_hour']:,} in the last hour, {rate['last_24h']:,} in 24 hours"
     )
     yield f"senders   {', '.join(senders) or 'none: run `mailer supervise`, or nothing is sent'}"
     yield f"transport {seen['transport']}"

@@ -150,13 +150,8 @@ def swallowing_the_first_answer(port: int) -> Iterator[int]:
 
     def hand_on(client: socket.socket, *, swallow: bool) -> None:
         with closing(client), socket.create_connection(("127.0.0.1", port)) as server:
-            request = client.recv(1 << 20)
-            head, _, body = request.partition(b"\r\n\r\n")
-            length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
-            while len(body) < length:
-                body += client.recv(1 << 20)
-            server.sendall(head + b"\r\n\r\n" + body)
-            answer = server.recv(1 << 20)
+            server.sendall(whole_message(client))
+            answer = whole_message(server)
             if not swallow:
                 client.sendall(answer)
 
@@ -168,7 +163,19 @@ def swallowing_the_first_answer(port: int) -> Iterator[int]:
     thread.start()
     with closing(listener):
         yield listener.getsockname()[1]
-    thread.join(timeout=10)
+        thread.join(timeout=10)
+
+
+def whole_message(connection: socket.socket) -> bytes:
+    """One HTTP request or answer, whose length its head tells."""
+    message = b""
+    while b"\r\n\r\n" not in message:
+        message += connection.recv(65536)
+    head, _, body = message.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+    while len(body) < length:
+        body += connection.recv(65536)
+    return head + b"\r\n\r\n" + body
 
 
 @pytest.mark.parametrize(
