@@ -304,13 +304,12 @@ def test_large_bodies_held_open_take_bounded_memory(serve: Callable[..., Service
     (worker,) = service.workers()
     service.send("a@example.com")
     before = _resident_bytes(worker)
-    with _held(service, [_head("Content-Length: 20000000") + b" " * 300_000] * 64):
-        bulk = b" " * 19_000_000
-        with closing(service.socket()) as large, closing(service.socket()) as larger:
-            for client in (large, larger):
-                client.sendall(_head("Content-Length: 20000000") + bulk)
-            assert service.get("/health").status == 200
-            assert _resident_bytes(worker) - before < 100_000_000
+    part = _head("Content-Length: 20000000") + b" " * 5_000_000
+    with _held(service, [part] * 64):
+        assert service.get("/health").status == 200
+        grown = _resident_bytes(worker) - before
+
+    assert grown < 100_000_000
 
 
 @contextmanager
@@ -319,7 +318,8 @@ def _held(service: Service, beginnings: list[bytes]) -> Iterator[None]:
     with ExitStack() as stack:
         for beginning in beginnings:
             client = stack.enter_context(closing(service.socket()))
-            client.sendall(beginning)
+            with suppress(ConnectionError):  # some are told to come again, and cut off
+                client.sendall(beginning)
         yield
 
 
