@@ -6,23 +6,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Mapping, Sequence, Set
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import schedule
 
 from mailer.clock import Clock
 from mailer.errors import StoreDamaged, StoreUnavailable
 from mailer.hookspecs import Quota, Transport
-from mailer.pacing import WINDOW_US
+from mailer.pacing import WINDOW_US, Limit
 from mailer.settings import Settings
 from mailer.store import Store
 from mailer.store.idempotency import KEPT_MS
 from mailer.store.verify import verify
 
 log = logging.getLogger("mailer.duties")
+
+T = TypeVar("T")
+Duty = Callable[[], None]
+Reached = dict[str, int]
+"""Topics whose mail was too much for one turn, and the id that turn came to."""
 
 STEP: Final = 500
 """Rows a duty changes in one transaction, so that nobody waits long for the next."""
@@ -32,6 +38,7 @@ CUT_SHORT_MS: Final = 60_000
 """A cancel that has made no step for so long has lost the request that made it."""
 DAY_MS: Final = 24 * 3600 * 1000
 SENDS_KEPT_MINUTES: Final = 366 * 24 * 60
+SLOTS_KEPT_US: Final = 100 * WINDOW_US
 
 
 def settle(store: Store, now_ms: int) -> None:
@@ -52,45 +59,79 @@ def expire(store: Store, now_ms: int) -> None:
 
 def prune(store: Store, now_ms: int, retention_ms: int) -> None:
     """Remove what is older than RETENTION_DAYS, a little at a time."""
-    for _ in range(STEPS):
-        with store.write():
-            if not store.batches.prune(retention_ms=retention_ms, now_ms=now_ms, step=STEP):
-                break
+    forgotten: tuple[Callable[[], int], ...] = (
+        lambda: store.batches.prune(retention_ms=retention_ms, now_ms=now_ms, step=STEP),
+        lambda: store.idempotency.forget(now_ms - KEPT_MS, STEP),
+        lambda: store.housekeeping.forget_events(now_ms - retention_ms, STEP),
+    )
+    for forget in forgotten:
+        for _ in range(STEPS):
+            with store.write():
+                if not forget():
+                    break
     with store.write():
-        store.idempotency.forget(now_ms - KEPT_MS, STEP)
-        store.housekeeping.forget_events(now_ms - retention_ms, STEP)
         store.transports.forget_sends(now_ms // 60_000 - SENDS_KEPT_MINUTES)
 
 
-def finish_cancels(store: Store, now_ms: int) -> None:
+def finish_cancels(store: Store, now_ms: int, reached: Reached) -> None:
     """Go on with cancels whose request ended halfway."""
-    for topic_id in store.topics.being_cancelled(now_ms - CUT_SHORT_MS):
-        after = 0
-        for _ in range(STEPS):
-            with store.write():
-                after = store.topics.cancel(topic_id, after=after, now_ms=now_ms).after
-            if not after:
-                break
+
+    def step(topic_id: str, after: int) -> int:
+        return store.topics.cancel(topic_id, after=after, now_ms=now_ms).after
+
+    cut_short = store.topics.being_cancelled(now_ms - CUT_SHORT_MS)
+    _go_on(store, {*cut_short, *reached}, reached, step)
 
 
-def finish_resumes(store: Store, now_ms: int) -> None:
+def finish_resumes(store: Store, now_ms: int, reached: Reached) -> None:
     """Bring back mail that was moved aside for a topic which is not held any more."""
-    for topic_id in store.topics.to_unpark():
-        after = 0
+
+    def step(topic_id: str, after: int) -> int:
+        return store.topics.unpark(topic_id, after=after, now_ms=now_ms)
+
+    _go_on(store, set(store.topics.to_unpark()), reached, step)
+
+
+def _go_on(
+    store: Store, topic_ids: Set[str], reached: Reached, step: Callable[[str, int], int]
+) -> None:
+    """Make steps over the mail of each topic, from where the last turn came to."""
+    for topic_id in topic_ids:
+        after = reached.pop(topic_id, 0)
         for _ in range(STEPS):
             with store.write():
-                after = store.topics.unpark(topic_id, after=after, now_ms=now_ms)
+                after = step(topic_id, after)
             if not after:
                 break
+        else:
+            reached[topic_id] = after
 
 
-def forget_slots(store: Store, now_us: int) -> None:
+def slots_kept_us(max_send_per_second: float | None) -> int:
+    """How long a slot may count: below one mail a second the window is longer than a second."""
+    if max_send_per_second is None:
+        return SLOTS_KEPT_US
+    return max(SLOTS_KEPT_US, 2 * Limit.per_second(max_send_per_second).window_us)
+
+
+def forget_slots(store: Store, now_us: int, kept_us: int) -> None:
     """Slots too old to count in any window of the rate."""
     with store.write():
-        store.slots.forget(now_us - SLOTS_KEPT_US)
+        store.slots.forget(now_us - kept_us)
 
 
-SLOTS_KEPT_US: Final = 100 * WINDOW_US
+def _in_background(work: Callable[[], T]) -> Future[T]:
+    """Do it in a thread that a process which ends does not wait for."""
+    result: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(work())
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return result
 
 
 class Quotas:
@@ -98,14 +139,13 @@ class Quotas:
 
     def __init__(self, transports: Mapping[str, Transport]) -> None:
         self._transports = transports
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="quota")
         self._asked: dict[str, Future[Quota]] = {}
 
     def ask(self) -> None:
         """Begin to ask every transport that is not being asked."""
         for name, transport in self._transports.items():
             if name not in self._asked:
-                self._asked[name] = self._pool.submit(transport.quota)
+                self._asked[name] = _in_background(transport.quota)
 
     def keep(self, store: Store, now_ms: int) -> None:
         """Store the answers that have come."""
@@ -120,21 +160,17 @@ class Quotas:
             with store.write():
                 store.transports.keep_quota(name, answer.result(), now_ms)
 
-    def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
 
 class FileCheck:
     """Reads the whole database once a day, in a thread, for files too large to check at start."""
 
     def __init__(self, database: Path) -> None:
         self._database = database
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="check")
         self._running: Future[None] | None = None
 
     def begin(self) -> None:
         if self._running is None or self._running.done():
-            self._running = self._pool.submit(verify, self._database, whole=True)
+            self._running = _in_background(lambda: verify(self._database, whole=True))
 
     def damage(self) -> StoreDamaged | None:
         """What the last check found, if it has ended."""
@@ -143,36 +179,58 @@ class FileCheck:
         problem = self._running.exception()
         return problem if isinstance(problem, StoreDamaged) else None
 
-    def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
 
 def plan(
     store: Store, settings: Settings, clock: Clock, quotas: Quotas, check: FileCheck
-) -> schedule.Scheduler:
-    """All duties, each reported when it raises and run again at its next time."""
+) -> Schedule:
+    """All duties and how many seconds lie between their turns."""
     retention_ms = settings.retention_days * DAY_MS
-    duties: list[tuple[int, Callable[[], None]]] = [
+    kept_us = slots_kept_us(settings.max_send_per_second)
+    cancels: Reached = {}
+    resumes: Reached = {}
+    duties: list[tuple[int, Duty]] = [
         (1, lambda: settle(store, clock.wall_ms())),
         (1, store.housekeeping.checkpoint),
         (1, lambda: quotas.keep(store, clock.wall_ms())),
         (2, store.housekeeping.keep_reserve),
-        (2, lambda: forget_slots(store, clock.mono_us())),
+        (2, lambda: forget_slots(store, clock.mono_us(), kept_us)),
         (5, lambda: expire(store, clock.wall_ms())),
-        (10, lambda: finish_cancels(store, clock.wall_ms())),
-        (10, lambda: finish_resumes(store, clock.wall_ms())),
+        (10, lambda: finish_cancels(store, clock.wall_ms(), cancels)),
+        (10, lambda: finish_resumes(store, clock.wall_ms(), resumes)),
         (10, lambda: prune(store, clock.wall_ms(), retention_ms)),
         (300, quotas.ask),
         (24 * 3600, store.housekeeping.optimize),
         (24 * 3600, check.begin),
     ]
-    scheduler = schedule.Scheduler()
-    for every_s, duty in duties:
-        scheduler.every(every_s).seconds.do(reported, duty)
-    return scheduler
+    return Schedule(duties)
 
 
-def reported(duty: Callable[[], None]) -> None:
+class Schedule:
+    """Runs each duty when its turn has come.
+
+    `schedule` counts by the local clock. When that is set back, each autumn or by hand, no duty
+    would run until it has caught up: they are planned anew then.
+    """
+
+    def __init__(self, duties: Sequence[tuple[int, Duty]]) -> None:
+        self._duties = duties
+        self._shortest_s = min(every_s for every_s, _ in duties)
+        self._scheduler = schedule.Scheduler()
+        self._plan()
+
+    def run_pending(self) -> None:
+        """Raises StoreDamaged; what else a duty raises is reported."""
+        if (self._scheduler.idle_seconds or 0) > self._shortest_s:
+            self._plan()
+        self._scheduler.run_pending()
+
+    def _plan(self) -> None:
+        self._scheduler.clear()
+        for every_s, duty in self._duties:
+            self._scheduler.every(every_s).seconds.do(reported, duty)
+
+
+def reported(duty: Duty) -> None:
     """Run a duty; what it raises is logged (and so sent to Sentry) and ends there."""
     try:
         duty()

@@ -65,8 +65,6 @@ def main(settings: Settings, *, with_api: bool = False) -> int:
         schedule = duties.plan(store, settings, clock, quotas, check)
         return supervisor.run(schedule.run_pending, check.damage)
     finally:
-        quotas.close()
-        check.close()
         store.close()
         lock.release()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mailer.store.senders import Sender
@@ -9,7 +11,7 @@ from mailer.vocabulary import OutcomeKind, State, UncertainPolicy, WaitsFor
 from tests.store.world import World, people, rate
 
 
-def crash(world: World, request_id: str, **claim: bool) -> None:
+def crash(world: World, request_id: str, **claim: Any) -> None:
     """A sender takes this mail and dies with it; then the policy decides."""
     sender = world.new_sender()
     assert world.claim_ids(sender=sender, **claim) == [request_id]
