@@ -37,7 +37,7 @@ def migrate(load: Callable[[], Settings], /, as_json: bool) -> None:
 def require_database(settings: Settings) -> None:
     """Raises StoreUnavailable, with the next step, when there is none yet."""
     path = settings.database_path.absolute()
-    if not path.is_file():
+    if not path.exists():
         raise StoreUnavailable(
             f"{path} does not exist: run `mailer migrate`, or let DATABASE_URL name the right file"
         )

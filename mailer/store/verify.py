@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -20,8 +21,9 @@ def verify(path: Path, *, whole: bool = False) -> None:
     """Read-only: this is our file, whole, of a known schema, and has lost no commit.
 
     A file larger than FULL_CHECK_BYTES is read from end to end only when `whole` is asked for.
-    Raises StoreDamaged or SchemaMismatch, naming the file and the next step.
+    Raises StoreDamaged, SchemaMismatch or StoreUnavailable, naming the file and the next step.
     """
+    _check_place(path)
     remembered = remembered_commits(path)
     try:
         connection = sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True, timeout=5)
@@ -61,6 +63,17 @@ def _compare_schema(path: Path, applied: set[str]) -> None:
         )
     if known - applied:
         raise SchemaMismatch(f"{path} has an older schema: run `mailer migrate` first.")
+
+
+def _check_place(path: Path) -> None:
+    if path.is_dir():
+        raise StoreUnavailable(f"{path} is a directory: let DATABASE_URL name a file.")
+    for place in (path.parent, path):
+        if place.exists() and not os.access(place, os.W_OK):
+            raise StoreUnavailable(
+                f"{place} can't be written: its mode or owner forbids it, or the disk is mounted"
+                " read-only. Put that right, then start again."
+            )
 
 
 def _check_identity(connection: sqlite3.Connection, path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -43,8 +43,10 @@ def start(tmp_path: Path, sink: SmtpSink) -> Iterator[Callable[..., MailerRun]]:
     """Start `mailer` on a database; whatever still runs at the end of the test is killed."""
     runs: list[MailerRun] = []
 
-    def start(database: Path, *command: str, **environ: str) -> MailerRun:
-        run = MailerRun(database, tmp_path, sink.port, *command, environ=environ)
+    def start(
+        database: Path, *command: str, under: Sequence[str] = (), **environ: str
+    ) -> MailerRun:
+        run = MailerRun(database, tmp_path, sink.port, *command, environ=environ, under=under)
         runs.append(run)
         return run
 

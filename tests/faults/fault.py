@@ -129,6 +129,10 @@ def killed_at(syscall: str, number: int) -> list[str]:
     ]
 
 
+WITHOUT_ROOTS_POWER: Final = ("setpriv", "--inh-caps=-all", "--bounding-set=-all")
+"""Run the command that follows so that file modes hold for root too."""
+
+
 def require_root() -> None:
     assert os.geteuid() == 0, "this test mounts a file system: run it as root"
 
