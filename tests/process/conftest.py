@@ -9,13 +9,8 @@ import pytest
 
 from tests.process.harness import Mailer, Sink
 
-FULL = bool(os.environ.get("MAILER_FULL"))
-"""Whether the full counts are run; else a tenth."""
-
-
-@pytest.fixture
-def full() -> bool:
-    return FULL
+FULL = os.environ.get("MAILER_FULL") == "1"
+"""MAILER_FULL=1: the full counts are run; else about a tenth."""
 
 
 @pytest.fixture

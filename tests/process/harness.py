@@ -12,8 +12,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -56,12 +56,16 @@ class Mailer(Service):
             {"TRANSPORT": "recorder", "RECORDER": str(directory), "SENDERS": "2", **settings},
             python_path=[PLUGINS],
         )
-        until(lambda: len(self.senders()) == int(self.environ["SENDERS"]), within_s=30)
 
     def _start(self) -> None:
         self.process = self.spawn(*self._words)
-        if "run" in self._words:
-            until(lambda: self._answers(self.process), within_s=30)
+        try:
+            if "run" in self._words:
+                until(lambda: self._answers(self.process), within_s=30)
+            until(lambda: len(self.senders()) == int(self.environ["SENDERS"]), within_s=30)
+        except BaseException:
+            self.end()
+            raise
 
     def spawn(self, *command: str, **streams: Any) -> subprocess.Popen[bytes]:
         """One more process of this installation."""
@@ -199,6 +203,8 @@ class Sink:
     def __init__(self, directory: Path, *arguments: str) -> None:
         self._record = directory / "sink.jsonl"
         self._record.touch()
+        self._lines = self._record.open()
+        self._mails: list[HandOver] = []
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.smtp_sink", "--record", str(self._record), *arguments],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -210,16 +216,25 @@ class Sink:
 
     def mails(self) -> list[HandOver]:
         """What arrived, at the instant it had wholly arrived; `pid` is 0."""
-        arrived = []
-        for line in self._record.read_text().splitlines():
+        while (line := self._lines.readline()).endswith("\n"):
             entry = json.loads(line)
             request_id = entry["message_id"].strip("<>").partition("@")[0]
-            arrived.append(HandOver(entry["mono_us"], 0, request_id))
-        return arrived
+            self._mails.append(HandOver(entry["mono_us"], 0, request_id))
+        return self._mails
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """It lives and answers nothing."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         self._process.terminate()
         self._process.wait()
+        self._lines.close()
 
 
 def addresses(count: int, prefix: str = "reader") -> list[str]:

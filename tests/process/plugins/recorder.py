@@ -3,7 +3,7 @@
 Found by child processes through the `dist-info` beside it, when this directory is on PYTHONPATH.
 The directory RECORDER holds `calls`, a line for each mail written at the instant `send` is
 entered, and `behaviour.json`, read anew at each call. What a mail's recipient is called decides
-too: `exit@…` and `crash@…` end the process, `hang@…` never returns.
+too: `exit@…` and `crash@…` end the process, `slow@…` takes its time, `hang@…` never returns.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Recorder:
         if told.get("unreachable"):
             raise TransportUnreachable("nobody listens")
         for envelope in envelopes:
-            _misbehave(envelope.recipient.partition("@")[0])
+            _misbehave(envelope.recipient.partition("@")[0], told)
         if told.get("delay_ms"):
             time.sleep(told["delay_ms"] / 1000)
         kind = OutcomeKind(told.get("outcome", "accepted"))
@@ -66,8 +66,10 @@ class Recorder:
         return Quota()
 
 
-def _misbehave(name: str) -> None:
+def _misbehave(name: str, told: Mapping[str, Any]) -> None:
     match name:
+        case "slow":
+            time.sleep(told["slow_ms"] / 1000)
         case "exit":
             os._exit(7)
         case "crash":
