@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import jwt
 import pytest
 
+from mailer.store.connection import has_wal_reset_bug
 from tests.installation import Installation
 from tests.waiting import until
 
@@ -151,6 +153,22 @@ def test_a_named_transport_is_told_with_its_origin(installation: Installation) -
     installation.run()
     assert "transport: smtp, chosen by TRANSPORT in environment" in installation.log
     assert "nothing leaves this machine" not in installation.log
+
+
+def test_an_unfixed_sqlite_library_is_named(installation: Installation) -> None:
+    """Without pysqlite3 the system's library is used, whatever its version."""
+    hidden = installation.directory / "hidden" / "pysqlite3"
+    hidden.mkdir(parents=True)
+    (hidden / "__init__.py").write_text("raise ImportError")
+    paths = [str(hidden.parent), installation.environ.get("PYTHONPATH", "")]
+    installation.environ["PYTHONPATH"] = ":".join(filter(None, paths))
+    unfixed = has_wal_reset_bug(sqlite3.sqlite_version_info)
+    installation.run()
+    assert (f"SQLite {sqlite3.sqlite_version} can lose commits" in installation.log) is unfixed
+    assert installation.json("status")["sqlite"] == {
+        "version": sqlite3.sqlite_version,
+        "wal_reset_bug": unfixed,
+    }
 
 
 def test_status(installation: Installation) -> None:

@@ -14,6 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from mailer.settings import load
+from mailer.store import Store
+from mailer.store.migrate import migrate
+from mailer.store.outcomes import rules_of
+from mailer.vocabulary import SCOPE_EVERYWHERE, SuppressionReason
 from tests.installation import free_port
 from tests.waiting import until
 
@@ -130,6 +135,25 @@ def test_killed_while_sending_it_leaves_nothing_running(
     process.send_signal(how)
     process.wait(timeout=20)
     until(lambda: not processes_of(checkout), within_s=20)
+
+
+def test_once_fails_when_a_mail_is_not_sent(checkout: Path, environ: dict[str, str]) -> None:
+    database = checkout / "try" / "mailer.db"
+    database.parent.mkdir(exist_ok=True)
+    migrate(database)
+    store = Store(database, rules_of(load({})))
+    with store.write():
+        store.suppressions.add(
+            "reader0500@example.com",
+            scope=SCOPE_EVERYWHERE,
+            reason=SuppressionReason.MANUAL,
+            detail="",
+            now_ms=0,
+        )
+    store.close()
+    done = run(checkout, environ)
+    assert done.returncode == 1
+    assert '"suppressed": 1' in done.stdout
 
 
 def processes_of(checkout: Path) -> list[str]:
