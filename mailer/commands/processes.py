@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import click
 
 from mailer import __version__, plugins
 from mailer.commands.database import require_database
+from mailer.errors import SettingFault, SettingsError
 from mailer.settings import Settings
 from mailer.store.connection import has_wal_reset_bug, sqlite_version
 from mailer.store.migrate import migrate as migrate_database
@@ -72,6 +74,7 @@ def run(context: click.Context) -> None:
 
     settings: Settings = context.obj()  # `mailer serve`, its child, announces for all
     start(settings, "supervisor")
+    require_free(settings.listen)
     migrate_database(settings.database_path)
     context.exit(supervisor.main(settings, with_api=True))
 
@@ -87,6 +90,17 @@ def sender(context: click.Context, index: int) -> None:
     settings: Settings = context.obj()
     start(settings, f"sender-{index}")
     context.exit(sender_process.main(settings, index))
+
+
+def require_free(listen: tuple[str, int]) -> None:
+    """Raises SettingsError when another program has the API's address."""
+    family = socket.AF_INET6 if ":" in listen[0] else socket.AF_INET
+    try:
+        socket.create_server(listen, family=family).close()
+    except OSError as error:
+        problem = f"{listen[0]} port {listen[1]} can't be listened on: {error.strerror}"
+        accepted = "an address of this machine and a port that no other program has"
+        raise SettingsError([SettingFault("SERVER_PORT or BIND", problem, accepted)]) from None
 
 
 def announce(settings: Settings, *, api: bool) -> None:

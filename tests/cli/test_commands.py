@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -138,6 +139,14 @@ def test_a_second_supervisor_names_the_first(installation: Installation) -> None
     assert done.returncode == 1
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
     assert "mailer.db" in line
+
+
+def test_run_says_that_its_port_is_taken(installation: Installation) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = installation.mailer("run", SERVER_PORT=str(port))
+    assert done.returncode == 1
+    assert f"127.0.0.1 port {port} can't be listened on: Address already in use" in done.stderr
 
 
 def test_a_transport_that_is_not_there_stops_the_start(installation: Installation) -> None:
