@@ -9,6 +9,7 @@ its `-wal`, or is an older copy, and nothing is sent from it.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -30,8 +31,9 @@ else:
     except ImportError:
         import sqlite3
 
-BUSY_TIMEOUT_S: Final = 5.0
-BUSY_RETRY_S: Final = 0.0002
+BUSY_TIMEOUT_MS: Final = 5_000
+"""For foreign tools, and for whoever recovers the WAL after a crash; our writers wait for a lock
+of our own, since SQLite's way of waiting is not fair."""
 LOCK_RETRY_S: Final = 0.001
 
 # The lock file's two lines: the number of the last commit, and who took the lock last.
@@ -42,6 +44,7 @@ Row = tuple[Any, ...]
 # Everything a connection is told, in one place. Checkpoints are the supervisor's, so no
 # connection may start one by itself; FULL syncs each commit, which is what a 200 promises.
 PRAGMAS: Final = (
+    f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}",
     "PRAGMA synchronous = FULL",
     "PRAGMA wal_autocheckpoint = 0",
     "PRAGMA cache_size = -16000",
@@ -89,7 +92,7 @@ class Database:
         if self._open is None:
             with _translated(self.path):
                 self._open = sqlite3.connect(
-                    self.path, timeout=0, isolation_level=None, check_same_thread=False
+                    self.path, isolation_level=None, check_same_thread=False
                 )
                 for pragma in PRAGMAS:
                     self._open.execute(pragma)
@@ -130,7 +133,7 @@ class Database:
                         f" for more than {self._lock_timeout_s} s"
                     )
                 time.sleep(LOCK_RETRY_S)
-        os.pwrite(self._lock_fd, b"%20d\n" % os.getpid(), _HOLDER_OFFSET)
+        self._remember(b"%20d\n" % os.getpid(), _HOLDER_OFFSET)
 
     def _lock_now(self) -> bool:
         try:
@@ -164,18 +167,9 @@ class Database:
                 self._writing = False
 
     def _begin(self) -> None:
-        """BEGIN IMMEDIATE, waiting for a foreign tool that holds SQLite's own lock."""
+        """BEGIN IMMEDIATE; a foreign tool that holds SQLite's own lock is waited for."""
         self._connection.execute("PRAGMA query_only = OFF")
-        deadline = time.monotonic() + BUSY_TIMEOUT_S
-        while True:
-            try:
-                self._connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if _code(error) != _BUSY or time.monotonic() > deadline:
-                    raise
-                time.sleep(BUSY_RETRY_S)
-            else:
-                return
+        self._connection.execute("BEGIN IMMEDIATE")
 
     def _commit(self) -> None:
         (commits,) = self._connection.execute(
@@ -184,7 +178,12 @@ class Database:
         self._connection.execute("COMMIT")
         self._connection.execute("PRAGMA query_only = ON")
         # After the commit, and not synced: on disk it never runs ahead of the database.
-        os.pwrite(self._lock_fd, b"%020d\n" % commits, 0)
+        self._remember(b"%020d\n" % commits, 0)
+
+    def _remember(self, line: bytes, offset: int) -> None:
+        """Without room for it, the lock and the commit still hold."""
+        with contextlib.suppress(OSError):
+            os.pwrite(self._lock_fd, line, offset)
 
     def _undo(self, error: BaseException) -> None:
         try:
@@ -211,14 +210,17 @@ class Database:
             raise
         self._connection.execute("RELEASE part")
 
-    @contextmanager
-    def snapshot(self) -> Iterator[None]:
-        """Several reads that see the same instant; keep it short, it holds back the WAL."""
-        self._connection.execute("BEGIN")
-        try:
-            yield
-        finally:
-            self._connection.execute("COMMIT")
+    def checkpoint(self, mode: str) -> None:
+        """Copy the WAL into the database, under the lock that commits take too.
+
+        Waits for no reader, since all writers would wait with it.
+        """
+        with self.locked():
+            self.run("PRAGMA busy_timeout = 0")
+            try:
+                self.one(f"PRAGMA wal_checkpoint({mode})")
+            finally:
+                self.run(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
 
     def migrate(self, migrations: Migrations) -> list[str]:
         """Apply what is missing, each migration in a transaction of its own; their names."""
@@ -282,7 +284,6 @@ def _open_private(path: Path, flags: int) -> int:
         raise StoreUnavailable(f"{path}: {error.strerror}") from error
 
 
-_BUSY: Final = 5
 _DAMAGED: Final = frozenset({11, 26})  # SQLITE_CORRUPT, SQLITE_NOTADB
 
 

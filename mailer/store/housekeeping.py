@@ -26,7 +26,7 @@ class Housekeeping:
         return _size(self._db.path.with_name(self._db.path.name + "-wal"))
 
     def checkpoint(self) -> None:
-        """Copy the WAL into the database, under the lock that commits take too.
+        """Copy the WAL into the database, if that is worth it.
 
         A WAL that has grown past its limit, or is larger than what room is left on the disk, is
         cut back as soon as no reader needs it.
@@ -36,8 +36,7 @@ class Housekeeping:
             return
         too_large = wal_bytes > min(WAL_LIMIT_BYTES, self.free_bytes())
         mode = "TRUNCATE" if too_large else "PASSIVE"
-        with self._db.locked():
-            self._db.one(f"PRAGMA wal_checkpoint({mode})")
+        self._db.checkpoint(mode)
 
     def optimize(self) -> None:
         """Let SQLite refresh the statistics its query planner uses."""

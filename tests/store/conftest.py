@@ -19,9 +19,16 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def world(tmp_path: Path, migrated: Path) -> Iterator[World]:
-    """A world whose counters must equal a recount at the end of every test."""
+def uncounted(tmp_path: Path, migrated: Path) -> Iterator[World]:
+    """A world for what a recount can't follow: forgotten mail, a damaged file."""
     world = new_world(tmp_path, migrated)
     yield world
     world.close()
-    assert differences(world.path) == []
+
+
+@pytest.fixture
+def world(uncounted: World) -> Iterator[World]:
+    """A world whose counters must equal a recount at the end of the test."""
+    yield uncounted
+    uncounted.close()
+    assert differences(uncounted.path) == []
