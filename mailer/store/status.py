@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from mailer.store.connection import Database
+from mailer.vocabulary import WaitsFor
+
+_FIRST_DUE: Final = """
+SELECT (SELECT min(m.due_at_ms) FROM mails m
+    WHERE m.transport = d.transport AND m.waits_for = ? AND m.lane = d.lane)
+FROM queue_depths d
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +60,10 @@ class Status:
 
     def oldest_due_at_ms(self, now_ms: int) -> int | None:
         """When the mail that has waited longest was due."""
-        row = self._db.one(
-            "SELECT min(due_at_ms) FROM (SELECT min(due_at_ms) AS due_at_ms FROM mails"
-            " WHERE waits_for IS NOT NULL AND waits_for <> 'topic' AND due_at_ms <= ?)",
-            (now_ms,),
-        )
-        return row[0] if row else None
+        found = [
+            due_at_ms
+            for waits_for in (WaitsFor.TURN, WaitsFor.DUE_TIME, WaitsFor.ALONE)
+            for (due_at_ms,) in self._db.all(_FIRST_DUE, (waits_for,))
+            if due_at_ms is not None and due_at_ms <= now_ms
+        ]
+        return min(found, default=None)
