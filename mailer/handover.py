@@ -162,12 +162,18 @@ class Sessions:
             self._end(call, None, self._clock.wall_ms())
 
     def _note(self, problem: str) -> None:
-        """Whether the provider could be reached; if not, it is tried less and less often."""
+        """Whether the provider could be reached; if not, it is tried less and less often.
+
+        Sessions that break together are one refusal.
+        """
+        now_us = self._clock.mono_us()
         self.unreachable = problem
-        self._refused = self._refused + 1 if problem else 0
-        if problem:
+        if not problem:
+            self._refused = 0
+        elif now_us >= self._retry_at_us:
+            self._refused += 1
             wait_us = min(LONGEST_PROBE_US, self._probe_us * 2 ** min(self._refused - 1, 8))
-            self._retry_at_us = self._clock.mono_us() + wait_us
+            self._retry_at_us = now_us + wait_us
 
     def _serve(self, session: Session) -> None:
         """Make one call after the other until there is none for a while, or the session breaks."""

@@ -237,6 +237,8 @@ class Sender:
         throttled = by_kind.get(OutcomeKind.THROTTLED)
         if throttled is not None:
             state = self._store.transports.get(name)
+            if state and state.blocked_until_us > now_us:
+                return  # said of a call that was in flight when the pause began
             wait_s = block_s(throttled, (state.throttled if state else 0) + 1)
             self._store.transports.block(name, now_us + int(wait_s * 1e6), throttled.detail)
             log.warning("%s throttled us, nothing is claimed for %.1f s", name, wait_s)
