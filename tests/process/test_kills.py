@@ -139,7 +139,7 @@ def test_control_uncertain_mail_that_is_given_up_is_lost(start: Start, smtp_sink
     ledger = set(mailer.accepted(*addresses(300)))
     until(smtp_sink.mails)
     with smtp_sink.stopped():
-        until(lambda: mailer.states()["sending"] >= 2 * SMTP_IN_FLIGHT)
+        until(lambda: mailer.states().get("sending", 0) > 4)
         for pid in mailer.senders().values():
             mailer.kill(pid)
     until(mailer.finished, within_s=30)
