@@ -153,12 +153,12 @@ def walks(database: sqlite3.Connection, sql: str) -> list[str]:
     They say SCAN, or for a min() or max() SEARCH without a condition in brackets.
     """
     steps = [step for *_, step in database.execute(f"EXPLAIN QUERY PLAN {sql}")]
-    aliases = dict(re.findall(r"(?:FROM|JOIN) (\w+) (\w)\b", sql))
+    tables = {alias: name for name, alias in re.findall(r"(?:FROM|JOIN) (\w+) (\w)\b", sql)}
     found = [(step, re.match(r"(?:SCAN|SEARCH) (\w+)(?!.*\()", step)) for step in steps]
     return [
         step
         for step, table in found
-        if table and aliases.get(table[1], table[1]) not in FEW_ROWS and ENDS_SOON not in sql
+        if table and tables.get(table[1], table[1]) not in FEW_ROWS and ENDS_SOON not in sql
     ]
 
 
