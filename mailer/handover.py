@@ -8,11 +8,12 @@ tried, every few seconds, and no mail is claimed.
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from mailer.clock import Clock
 from mailer.errors import TransportUnreachable
@@ -234,7 +235,7 @@ class Sessions:
         if not envelopes:
             return []
         try:
-            outcomes = list(session.send(envelopes))
+            outcomes = [_sound(outcome) for outcome in session.send(envelopes)]
         except TransportUnreachable:
             raise
         except BaseException as error:  # even SystemExit must not leave a call without an end
@@ -244,6 +245,24 @@ class Sessions:
             why = f"the transport gave {len(outcomes)} outcomes for {len(envelopes)} mails"
             return [Outcome(OutcomeKind.UNKNOWN, why)] * len(envelopes)
         return outcomes
+
+
+def _sound(outcome: Any) -> Outcome:
+    """The outcome as it can be written down: a plugin may give anything."""
+    try:
+        kind = OutcomeKind(outcome.kind)
+        wait_s = float(outcome.retry_after_s or 0.0)
+        detail, provider_id = (_text(words) for words in (outcome.detail, outcome.provider_id))
+    except (AttributeError, TypeError, ValueError):
+        why = f"the transport gave a {type(outcome).__name__} that is no outcome"
+        return Outcome(OutcomeKind.UNKNOWN, why)
+    usable = math.isfinite(wait_s) and wait_s > 0
+    return Outcome(kind, detail, provider_id or None, wait_s if usable else None)
+
+
+def _text(words: object) -> str:
+    """A provider's words without half characters, which no database takes."""
+    return str(words or "").encode("utf-8", "replace").decode()
 
 
 def _composed(call: Call) -> tuple[list[Envelope], dict[int, Outcome]]:

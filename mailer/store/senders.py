@@ -42,7 +42,12 @@ class Senders:
         return [Sender(*row) for row in rows]
 
     def remove(self, sender: int) -> None:
-        self._db.run("DELETE FROM senders WHERE id = ?", (sender,))
+        """One that still holds mail stays on record, so that the mail is rescued."""
+        self._db.run(
+            "DELETE FROM senders WHERE id = :id"
+            " AND NOT EXISTS (SELECT 1 FROM mails WHERE sender = :id)",
+            {"id": sender},
+        )
 
     def adopt_boot(self, boot_id: str) -> bool:
         """Whether this is another boot than the one on record, which it then becomes.

@@ -64,6 +64,20 @@ def test_what_was_recorded_before_the_death_is_not_rescued(world: World) -> None
     assert world.rescue(sender) == (0, 0)
 
 
+def test_a_sender_that_still_holds_mail_stays_on_record(world: World) -> None:
+    """Else nobody would ever look for the mail again."""
+    sender = world.new_sender()
+    world.accept("a@x.org")
+    world.claim(sender=sender)
+    with world.store.write():
+        world.store.senders.remove(sender)
+    assert [one.id for one in world.store.senders.all()] == [sender]
+    assert world.rescue(sender) == (1, 0)
+    with world.store.write():
+        world.store.senders.remove(sender)
+    assert world.store.senders.all() == []
+
+
 def test_after_a_boot_everything_in_flight_is_uncertain(world: World) -> None:
     """The instants on record belong to the clock of the boot before, and prove nothing now."""
     sender = world.new_sender()
