@@ -1,0 +1,29 @@
+"""Amazon SES: the ses transport, and what SES tells of its mails through Amazon SNS.
+
+Credentials are found as boto3 finds them (environment, shared files, instance role), unless
+`.env` holds AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. `transport` sends; `sns` verifies what
+comes in, `events` translates it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mailer.hookspecs import Transport, hookimpl
+from mailer.settings import Settings
+
+__all__ = ["mailer_notifications", "mailer_transports"]
+
+# Each hook imports what it needs: boto3 and cryptography cost every command half a second.
+
+
+@hookimpl
+def mailer_transports(settings: Settings) -> Mapping[str, Transport]:
+    from_ses = "AWS_SES_FROM_EMAIL" in settings.chosen_because.get("from_email", "")
+    if settings.transport != "ses" and not from_ses:
+        return {}
+    from mailer_ses.account import Account
+    from mailer_ses.transport import SesTransport
+
+    account = Account.from_settings(settings)
+    return {"ses": SesTransport(account)} if account else {}

@@ -1,0 +1,154 @@
+"""One AWS account in one region: how it is configured, and how it is called.
+
+A call is answered, refused by the service, not sent at all, or without an answer; which of the
+last two is not guessed from the error but seen: the client notes when the request's body is taken.
+botocore's own retries are off, for they would send again what may have been sent.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+from boto3.session import Session
+from botocore.awsrequest import AWSPreparedRequest
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from mailer.errors import MailerError, SettingFault, SettingsError
+from mailer.settings import Settings
+
+
+class Refused(MailerError):
+    """The service answered no; or the call was never made, for want of credentials."""
+
+    def __init__(self, code: str, words: str, status: int) -> None:
+        self.code = code
+        self.words = " ".join(words.split())
+        self.status = status
+        super().__init__(f"{code}: {self.words}")
+
+
+class NotSent(MailerError):
+    """No byte of the request's body left this machine."""
+
+
+class NoAnswer(MailerError):
+    """The request may have arrived; what became of it is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What the settings say of the account to send with."""
+
+    region: str
+    from_email: str
+    """The From of mails that name none."""
+    access_key_id: str | None = None
+    secret_access_key: str | None = None
+    """Without them, boto3 looks for credentials where it always does."""
+    configuration_set: str | None = None
+    bulk: bool = True
+    """False: never SendBulkEmail."""
+    tells_events: bool = False
+    """True when SES's events reach us, so that an unknown outcome can wait for them."""
+    connect_timeout_s: float = 5.0
+    read_timeout_s: float = 30.0
+    """The longest wait for the next byte of an answer."""
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Account | None:
+        """None without a region; SettingsError if mail is to go by SES nevertheless."""
+        region = settings.aws_region or Session().region_name
+        if region is None:
+            if settings.transport_name != "ses":
+                return None
+            problem = "the ses transport has no region to send from"
+            accepted = "the region whose SES your From address is verified in, as eu-central-1"
+            raise SettingsError([SettingFault("AWS_REGION", problem, accepted)])
+        # From the environment boto3 takes them itself, with the session token that may belong
+        # to them; those of a file it can't know.
+        origin = settings.chosen_because.get("aws_access_key_id", "")
+        from_file = "environment" not in origin
+        return cls(
+            region=region,
+            from_email=settings.default_from,
+            access_key_id=settings.aws_access_key_id if from_file else None,
+            secret_access_key=settings.aws_secret_access_key if from_file else None,
+            configuration_set=getattr(settings, "ses_configuration_set", None),
+            bulk=getattr(settings, "ses_bulk", True),
+            tells_events=bool(getattr(settings, "sns_topic_arns", ())),
+        )
+
+
+class Client:
+    """boto3's client for one account, usable by many threads at once."""
+
+    def __init__(self, account: Account, *, connections: int) -> None:
+        """May use the network: credentials can come from the machine's metadata service.
+
+        Raises BotoCoreError when the region or the credentials' source is not there.
+        """
+        session = boto3.session.Session(
+            aws_access_key_id=account.access_key_id,
+            aws_secret_access_key=account.secret_access_key,
+            region_name=account.region,
+        )
+        self._boto = session.client(
+            "sesv2",
+            config=Config(
+                connect_timeout=account.connect_timeout_s,
+                read_timeout=account.read_timeout_s,
+                retries={"total_max_attempts": 1},
+                max_pool_connections=connections,
+                tcp_keepalive=True,
+                parameter_validation=False,  # a third of a bulk call's cost; tests hold us to it
+            ),
+        )
+        self._thread = threading.local()
+        self._boto.meta.events.register("before-send.sesv2", self._watch)
+
+    def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Make one call; the answer's members. Raises Refused, NotSent or NoAnswer."""
+        self._thread.body = None
+        try:
+            answer: dict[str, Any] = getattr(self._boto, operation)(**request)
+        except ClientError as error:
+            said = error.response
+            status = said.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            described = said.get("Error", {})
+            raise Refused(described.get("Code", ""), described.get("Message", ""), status) from None
+        except Exception as error:
+            raise self._classified(error) from None
+        return answer
+
+    def _classified(self, error: Exception) -> MailerError:
+        body: _Body | None = self._thread.body
+        if body is not None:
+            name = type(error).__name__
+            return NoAnswer(f"{error}" or name) if body.taken else NotSent(f"{error}" or name)
+        if isinstance(error, BotoCoreError):
+            # Before a request is made botocore looks for credentials and signs.
+            return Refused(type(error).__name__, f"{error}", 0)
+        return NotSent(f"{type(error).__name__}: {error}")
+
+    def _watch(self, request: AWSPreparedRequest, **_: object) -> None:
+        """Called with each request when it is signed and about to be sent."""
+        self._thread.body = body = _Body(request.body or b"")
+        if request.body:
+            request.body = body
+
+
+class _Body:
+    """A request's body that knows whether the connection has begun to take it."""
+
+    def __init__(self, content: bytes | str) -> None:
+        self._content = content.encode() if isinstance(content, str) else content
+        self.taken = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.taken = True
+        yield self._content
