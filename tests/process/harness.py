@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from mailer.clock import SystemClock
 from tests.api.service import Service
+from tests.store.recount import differences
 from tests.waiting import until
 
 PLUGINS = Path(__file__).parent / "plugins"
@@ -36,17 +37,17 @@ class HandOver:
 
 
 class Mailer(Service):
-    """`mailer run`; `supervise=True` leaves the API out."""
+    """`mailer run`, or one half of it: `command="serve"`, `command="supervise"`."""
 
     def __init__(
         self,
         directory: Path,
         *,
         behaviour: Mapping[str, Any] | None = None,
-        supervise: bool = False,
+        command: str = "run",
         **settings: str,
     ) -> None:
-        self._words = ("supervise",) if supervise else ("run",)
+        self._main = command
         self._told = directory / "behaviour.json"
         self._record = directory / "calls"
         self._record.touch()
@@ -58,20 +59,23 @@ class Mailer(Service):
         )
 
     def _start(self) -> None:
-        self.process = self.spawn(*self._words)
+        self.process = self.spawn(self._main)
         try:
-            if "run" in self._words:
+            if self._main != "supervise":
                 until(lambda: self._answers(self.process), within_s=30)
-            until(lambda: len(self.senders()) == int(self.environ["SENDERS"]), within_s=30)
+            if self._main != "serve":
+                until(lambda: len(self.senders()) == int(self.environ["SENDERS"]), within_s=30)
         except BaseException:
             self.end()
             raise
 
-    def spawn(self, *command: str, **streams: Any) -> subprocess.Popen[bytes]:
-        """One more process of this installation."""
+    def spawn(
+        self, *command: str, under: Sequence[str] = (), **streams: Any
+    ) -> subprocess.Popen[bytes]:
+        """One more process of this installation, perhaps under another program's watch."""
         with self.log_path.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "mailer", *command],
+                [*under, sys.executable, "-m", "mailer", *command],
                 env=self.environ,
                 cwd=self.directory,
                 **{"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, **streams},
@@ -80,7 +84,7 @@ class Mailer(Service):
     def start_anew(self) -> None:
         """Start it again after its first process has ended; waits for nothing."""
         self.process.wait()
-        self.process = self.spawn(*self._words)
+        self.process = self.spawn(self._main)
 
     def behave(self, **behaviour: Any) -> None:
         """Tell the recording transport what to do from the next call on."""
@@ -133,19 +137,7 @@ class Mailer(Service):
     def assert_sound(self) -> None:
         """The file is whole and every counter equals a recount."""
         assert self.rows("PRAGMA integrity_check") == [("ok",)]
-        kept = dict(self.rows("SELECT id, total FROM topics"))
-        assert kept == dict(self.rows("SELECT topic, count(*) FROM mails GROUP BY topic"))
-        counted = self.rows("SELECT topic, state, count(*) FROM mails GROUP BY topic, state")
-        for topic, state, mails in counted:
-            assert self.rows(f"SELECT {state} FROM topics WHERE id = ?", topic) == [(mails,)]
-        depths = {(t, lane): n for t, lane, n in self.rows("SELECT * FROM queue_depths") if n}
-        waiting = self.rows(
-            "SELECT transport, lane, count(*) FROM mails"
-            " WHERE state IN ('pending', 'sending', 'uncertain') GROUP BY transport, lane"
-        )
-        assert depths == {(transport, lane): mails for transport, lane, mails in waiting}
-        sent = "SELECT count(*) FROM mails WHERE state = 'sent'"
-        assert self.rows("SELECT coalesce(sum(recipients), 0) FROM sends") == self.rows(sent)
+        assert differences(self.database) == []
 
     # Its processes.
 
