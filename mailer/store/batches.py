@@ -93,10 +93,10 @@ class Batches:
             ),
         )
         tally = Tally()
-        next_id = first_id
+        position = 0
         for message in batch.messages:
-            self._insert_message(batch, batch_row, message, next_id, tally)
-            next_id += len(message.recipients)
+            self._insert_message(batch, batch_row, message, first_id, position, tally)
+            position += len(message.recipients)
         self._db.insert(
             "INSERT INTO events (type, at_ms, batch, source, detail) VALUES (?, ?, ?, 'api', ?)",
             (EventType.ACCEPTED, batch.accepted_at_ms, batch_row, f"{mails} mails"),
@@ -104,8 +104,15 @@ class Batches:
         tally.write(self._db)
 
     def _insert_message(
-        self, batch: NewBatch, batch_row: int, message: NewMessage, first_id: int, tally: Tally
+        self,
+        batch: NewBatch,
+        batch_row: int,
+        message: NewMessage,
+        first_id: int,
+        position: int,
+        tally: Tally,
     ) -> None:
+        """The mails of a message, which follow `position` others of the batch."""
         content = message.content
         (topic,) = self._db.one(_OPEN_TOPIC, (content.topic_id or "", batch.due_at_ms)) or (0,)
         message_row = self._messages.add(content, batch=batch_row, topic=topic)
@@ -124,14 +131,22 @@ class Batches:
             _INSERT_MAIL,
             [
                 (
-                    first_id + n,
+                    first_id + position + n,
                     batch_row,
                     message_row,
                     topic,
                     r.email,
                     r.name,
                     data := json.dumps(r.data) if r.data is not None else None,
-                    mail_checksum(message_row, r.email, r.name, data),
+                    mail_checksum(
+                        f"{batch.batch_id}-{position + n}",
+                        batch.accepted_at_ms,
+                        topic,
+                        message_row,
+                        r.email,
+                        r.name,
+                        data,
+                    ),
                     *tail,
                 )
                 for n, r in enumerate(message.recipients)
@@ -205,9 +220,22 @@ class Batches:
         return len(part) + 1
 
 
-def mail_checksum(message: int, email: str, name: str, data: str | None) -> int:
-    """Guards a mail's row against bits that changed on disk: SQLite keeps no checksums."""
-    return zlib.crc32(f"{message}\0{email}\0{name}\0{data or ''}".encode())
+def mail_checksum(
+    request_id: str,
+    accepted_at_ms: int,
+    topic: int,
+    message: int,
+    email: str,
+    name: str,
+    data: str | None,
+) -> int:
+    """Guards what a mail is made of against bits that changed on disk: SQLite keeps no checksums.
+
+    What changes in a mail's life is not in it: that stands in an index too, and SQLite's integrity
+    check compares the two.
+    """
+    parts = (request_id, accepted_at_ms, topic, message, email, name, data or "")
+    return zlib.crc32("\0".join(map(str, parts)).encode())
 
 
 def recipient_of(email: str, name: str, data: str | None) -> Recipient:

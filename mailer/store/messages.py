@@ -62,7 +62,7 @@ class Messages:
         attachments = [
             (a.filename, a.content_type, a.content_id, a.content) for a in content.attachments
         ]
-        digest = _digest(columns, attachments)
+        digest = _digest((*columns, content.topic_id or "", str(content.lane)), attachments)
         message = self._db.insert(_INSERT, (batch, topic, str(content.lane), *columns, digest))
         if attachments:
             self._db.many(
@@ -74,7 +74,7 @@ class Messages:
         """A message's content. Raises StoreDamaged when it is not what was accepted."""
         row = self._db.one(_SELECT, (message,))
         attachments = self._db.all(_SELECT_ATTACHMENTS, (message,))
-        if row is None or _digest(row[:11], attachments) != row[11]:
+        if row is None or _digest((*row[:11], *row[12:]), attachments) != row[11]:
             raise StoreDamaged(
                 f"{self._db.path} is damaged: the content of message {message} is not what was"
                 " accepted. Nothing more is sent from it; restore a back-up."

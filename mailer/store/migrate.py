@@ -34,6 +34,8 @@ def migrate(path: Path) -> list[str]:
 
 
 def _make_private(path: Path) -> None:
-    """A database that others may read is closed to them: it holds mail."""
-    if path.stat().st_mode & 0o077:
-        path.chmod(0o600)
+    """A database that others may read is closed to them, and what lies beside it: it holds mail."""
+    for suffix in ("", "-wal", "-shm", "-lock"):
+        part = path.with_name(path.name + suffix)
+        if part.exists() and part.stat().st_mode & 0o077:
+            part.chmod(0o600)

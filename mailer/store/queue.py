@@ -299,7 +299,8 @@ class Queue:
 def _candidate(row: tuple[Any, ...]) -> _Candidate:
     (mail_id, topic, message, recipient, name, data, checksum, due_at_ms, attempts) = row[:9]
     (lane, request_id, accepted_at_ms, expires_at_ms, held, suppressed) = row[9:]
-    if mail_checksum(message, recipient, name, data) != checksum:
+    made_of = (request_id, accepted_at_ms, topic, message, recipient, name, data)
+    if mail_checksum(*made_of) != checksum:
         raise StoreDamaged(
             f"the database is damaged: mail {request_id} is not what was accepted."
             " Nothing more is sent from it; restore a back-up."

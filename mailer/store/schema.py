@@ -1,7 +1,8 @@
 """The tables, as migrations; `migrate` applies them before any process starts.
 
 Columns carry the words of `vocabulary`; times are milliseconds since 1970 (`_ms`) or microseconds
-of the boot's monotonic clock (`_us`).
+of the boot's monotonic clock (`_us`). What keeps a mail from being sent stands in an index as well
+as in its table, so that the integrity check, which compares the two, finds damage to either.
 """
 
 from __future__ import annotations
@@ -121,6 +122,8 @@ CREATE INDEX topics_cancelling ON topics (cancelling) WHERE cancelling > 0;
 
 CREATE INDEX topics_parked ON topics (id) WHERE parked = 1;
 
+CREATE INDEX topics_held ON topics (paused, cancelling);
+
 CREATE TABLE mails (
     id INTEGER PRIMARY KEY,
     batch INTEGER NOT NULL,
@@ -212,6 +215,8 @@ CREATE TABLE suppressions (
     created_at_ms INTEGER NOT NULL,
     PRIMARY KEY (email, scope)
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX suppressions_added ON suppressions (created_at_ms);
 
 CREATE TABLE idempotency (
     subject TEXT NOT NULL,

@@ -1,0 +1,50 @@
+"""Nobody else can read what mailer keeps: neither from the start nor after a careless copy."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.faults.mailer_run import MailerRun
+from tests.waiting import until
+
+CARELESS = ("sh", "-c", 'umask 022; exec "$@"', "sh")
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_files_are_for_their_owner_alone(
+    tmp_path: Path, start: Callable[..., MailerRun], existing: bool
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    database = home / "mailer.db"
+    if existing:
+        killed = start(database).serving()
+        killed.kill()
+        for name in ("mailer.db", "mailer.db-wal", "mailer.db-shm", "mailer.db-lock"):
+            (home / name).chmod(0o644)
+    run = start(database, under=CARELESS, TRANSPORT="maildir").serving()
+    assert run.call("POST", "/v1/messages", {"messages": [MESSAGE]})[0] == 200
+    until(run.mails)
+    assert modes(home) == {
+        "mailer.db": 0o600,
+        "mailer.db-lock": 0o600,
+        "mailer.db-reserve": 0o600,
+        "mailer.db-shm": 0o600,
+        "mailer.db-supervisor": 0o600,
+        "mailer.db-wake": 0o700,
+        "mailer.db-wal": 0o600,
+    }
+    assert modes(run.maildir) == {"cur": 0o700, "new": 0o700, "tmp": 0o700}
+    assert set(modes(run.maildir / "new").values()) == {0o600}
+    assert stat.S_IMODE(run.maildir.stat().st_mode) == 0o700
+
+
+MESSAGE = {"emails": ["a@example.com"], "subject": "Hello", "content": "<p>Hello"}
+
+
+def modes(directory: Path) -> dict[str, int]:
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()}
