@@ -15,7 +15,7 @@ from typing import Final
 from mailer import templates, tokens
 from mailer.hookspecs import Envelope
 from mailer.mail import Content, Recipient
-from mailer.vocabulary import Lane
+from mailer.vocabulary import Lane, suppression_scope
 
 MAX_TRACKED_URL_BYTES: Final = 2_000
 """Longer links are left as they are: their token would not fit into a URL that works anywhere."""
@@ -63,7 +63,7 @@ def compose(
         reply_to=content.reply_to,
         topic_id=content.topic_id,
         tags=content.tags,
-        headers=(*content.headers, *_unsubscribe_headers(content, request_id, links)),
+        headers=(*content.headers, *_unsubscribe_headers(content, recipient, request_id, links)),
         attachments=content.attachments,
     )
 
@@ -73,13 +73,14 @@ def _domain(mailbox: str) -> str:
 
 
 def _unsubscribe_headers(
-    content: Content, request_id: str, links: Links
+    content: Content, recipient: Recipient, request_id: str, links: Links
 ) -> tuple[tuple[str, str], ...]:
     """One-click unsubscribe (RFC 8058) for bulk mail, unless the caller brought their own."""
     has_own = any(name.lower() == "list-unsubscribe" for name, _ in content.headers)
     if content.lane is not Lane.BULK or content.topic_id is None or has_own:
         return ()
-    token = tokens.sign(links.key, tokens.UNSUBSCRIBE, request_id)
+    scope = suppression_scope(content.topic_id)
+    token = tokens.sign_unsubscribe(links.key, request_id, recipient.email, scope)
     return (
         ("List-Unsubscribe", f"<{links.public_url}/v1/unsubscribe?token={token}>"),
         ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),

@@ -59,5 +59,23 @@ def verify_click(key: bytes, token: str) -> tuple[str, str] | None:
     return request_id, url
 
 
+def sign_unsubscribe(key: bytes, request_id: str, email: str, scope: str) -> str:
+    """Make the token of one mail's unsubscribe link.
+
+    It says all that is needed, since the link must work when the mail is long forgotten.
+    """
+    return sign(key, UNSUBSCRIBE, f"{request_id} {email} {scope}")
+
+
+def verify_unsubscribe(key: bytes, token: str) -> tuple[str, str, str] | None:
+    """Return (request_id, email, scope), or None for whatever `sign_unsubscribe` did not make."""
+    payload = verify(key, UNSUBSCRIBE, token)
+    if payload is None:
+        return None
+    request_id, _, rest = payload.partition(" ")
+    email, _, scope = rest.partition(" ")
+    return request_id, email, scope
+
+
 def _mac(key: bytes, purpose: str, data: bytes) -> bytes:
     return hmac.digest(key, purpose.encode() + b"\0" + data, hashlib.sha256)[:_MAC_BYTES]

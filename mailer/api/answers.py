@@ -185,11 +185,15 @@ class TopicList(Struct, frozen=True):
 
 
 class TopicSteered(Struct, frozen=True):
-    """What pausing, resuming or retrying changed."""
+    """What pausing, resuming or retrying changed.
+
+    `in_flight` mails were with a sender already and may still be handed over.
+    """
 
     status: str
     paused: bool
-    mails: int
+    in_flight: int
+    retried: int
 
 
 class SuppressionAnswer(Struct, frozen=True):

@@ -88,8 +88,10 @@ class OneTopic:
         give(resp, answer)
 
     async def _pause(self, topic_id: str) -> TopicSteered:
-        await self._backend.writer.run(lambda store: store.topics.pause(_require_named(topic_id)))
-        return TopicSteered("ok", paused=True, mails=0)
+        def pause(store: Store) -> Topic:
+            return store.topics.pause(_require_named(topic_id))
+
+        return _steered(await self._backend.writer.run(pause))
 
     async def _resume(self, topic_id: str) -> TopicSteered:
         now_ms = self._backend.clock.wall_ms()
@@ -106,7 +108,7 @@ class OneTopic:
                 ),
                 rings=True,
             )
-        return TopicSteered("ok", paused=False, mails=0)
+        return _steered(await self._topic(topic_id))
 
     async def _retry(self, topic_id: str) -> TopicSteered:
         now_ms = self._backend.clock.wall_ms()
@@ -122,8 +124,13 @@ class OneTopic:
                 rings=True,
             )
             mails += more
+        return _steered(await self._topic(topic_id), retried=mails)
+
+    async def _topic(self, topic_id: str) -> Topic:
         topic = await self._backend.reader.run(lambda store: store.topics.get(topic_id))
-        return TopicSteered("ok", paused=bool(topic and topic.paused), mails=mails)
+        if topic is None:
+            raise NotFound(f"there is no topic {topic_id}")
+        return topic
 
 
 def described(topic: Topic) -> TopicAnswer:
@@ -146,6 +153,11 @@ def described(topic: Topic) -> TopicAnswer:
         first_due_at=times.written_or_none(topic.first_due_at_ms),
         last_sent_at=times.written_or_none(topic.last_sent_at_ms),
     )
+
+
+def _steered(topic: Topic, retried: int = 0) -> TopicSteered:
+    in_flight = topic.counters[State.SENDING] + topic.counters[State.UNCERTAIN]
+    return TopicSteered("ok", topic.paused, in_flight, retried)
 
 
 def _require_named(topic_id: str) -> str:

@@ -24,7 +24,7 @@ from mailer.api.query import Query
 from mailer.errors import InvalidRequest, StoreUnavailable
 from mailer.hookspecs import ProviderEvent
 from mailer.store import Store
-from mailer.vocabulary import EventType
+from mailer.vocabulary import EventType, SuppressionReason
 
 log = logging.getLogger(__name__)
 
@@ -106,12 +106,12 @@ class Unsubscribe:
 
     async def on_get(self, req: ApiRequest, resp: falcon.asgi.Response) -> None:
         """Only asks: scanners follow links, and must not unsubscribe anybody (RFC 8058)."""
-        self._request_id(req)
+        self._asked(req)
         _give_page(resp, self._ask)
 
     async def on_post(self, req: ApiRequest, resp: falcon.asgi.Response) -> None:
         """The page's form, or a mail program's one click (RFC 8058)."""
-        request_id = self._request_id(req)
+        request_id, email, scope = self._asked(req)
         async with self._backend.bodies.raw(req, MAX_FORM_BYTES):
             pass
         now_ms = self._backend.clock.wall_ms()
@@ -122,15 +122,26 @@ class Unsubscribe:
             source_event_id=request_id,
             request_id=request_id,
         )
-        await self._backend.writer.run(lambda store: _learn(store, event, now_ms))
+
+        def unsubscribe(store: Store) -> None:
+            if not _learn(store, event, now_ms):
+                store.suppressions.add(
+                    email,
+                    scope=scope,
+                    reason=SuppressionReason.UNSUBSCRIBE,
+                    detail=f"by a link in mail {request_id}",
+                    now_ms=now_ms,
+                )
+
+        await self._backend.writer.run(unsubscribe)
         _give_page(resp, self._done)
 
-    def _request_id(self, req: ApiRequest) -> str:
-        key = self._backend.signing_key
-        request_id = tokens.verify(key, tokens.UNSUBSCRIBE, _token(req, "token"))
-        if request_id is None:
+    def _asked(self, req: ApiRequest) -> tuple[str, str, str]:
+        """Mail, address and scope that a link was made for."""
+        found = tokens.verify_unsubscribe(self._backend.signing_key, _token(req, "token"))
+        if found is None:
             raise Refused(HTTPStatus.BAD_REQUEST, "this is not a link of ours, or it was damaged")
-        return request_id
+        return found
 
 
 def _token(req: ApiRequest, name: str) -> str:
@@ -163,10 +174,12 @@ def _post(
         log.warning("a tracking event was not recorded: %s", error)
 
 
-def _learn(store: Store, event: ProviderEvent, now_ms: int) -> None:
-    """Record what is told of a mail that is still there."""
-    if event.request_id is not None and store.mails.find_id(event.request_id) is not None:
-        store.events.learn([event], now_ms=now_ms)
+def _learn(store: Store, event: ProviderEvent, now_ms: int) -> bool:
+    """Record what is told of a mail; False when it is no longer there."""
+    if event.request_id is None or store.mails.find_id(event.request_id) is None:
+        return False
+    store.events.learn([event], now_ms=now_ms)
+    return True
 
 
 def _give_page(resp: falcon.asgi.Response, page: bytes) -> None:

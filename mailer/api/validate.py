@@ -164,7 +164,8 @@ class _Recipients:
         if data is not None and _too_deep(data):
             self._refuse(asked, "data_too_deep", f"data nested more than {MAX_DATA_DEPTH} deep")
             return
-        position = self._by_address.setdefault(address, len(self._unique))
+        # RFC 5321 lets servers tell Ann@ from ann@; hardly one does, and people are listed twice.
+        position = self._by_address.setdefault(address.lower(), len(self._unique))
         if position < len(self._unique):
             self.duplicates += 1
         else:

@@ -71,10 +71,11 @@ class Topics:
         rows = self._db.all(_TOPIC + "WHERE topic_id > ? ORDER BY topic_id LIMIT ?", (after, limit))
         return [_topic(row) for row in rows]
 
-    def pause(self, topic_id: str) -> None:
-        """Nothing more of it is claimed. Raises NotFound."""
+    def pause(self, topic_id: str) -> Topic:
+        """Nothing more of it is claimed; the topic as it is then. Raises NotFound."""
         self._require(topic_id)
         self._db.run("UPDATE topics SET paused = 1 WHERE topic_id = ?", (topic_id,))
+        return self._require(topic_id)
 
     def resume(self, topic_id: str) -> None:
         """Its mail may be claimed again; `unpark` brings back what was moved aside."""

@@ -60,7 +60,7 @@ def test_recipients_follow_emails_and_duplicates_share_an_id(api: Service) -> No
     answer = api.send(
         "a@example.com",
         "b@EXAMPLE.com",
-        recipients=[{"email": "b@example.com"}, {"email": "c@example.com", "name": "C"}],
+        recipients=[{"email": "B@example.com"}, {"email": "c@example.com", "name": "C"}],
     )
 
     first, second, again, third = answer.json["messages"][0]["request_ids"]

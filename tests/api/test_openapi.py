@@ -27,7 +27,7 @@ def calls(service: Service) -> list[tuple[str, str, str, bytes | None]]:
     with closing(service.store()) as store:
         signing_key = store.signing_key()
     click = tokens.sign_click(signing_key, mail, "https://example.com/")
-    leave = tokens.sign(signing_key, tokens.UNSUBSCRIBE, mail)
+    leave = tokens.sign_unsubscribe(signing_key, mail, "a@example.com", "doc")
     return [
         ("GET", "/health", "/health", None),
         ("GET", "/ready", "/ready", None),

@@ -48,7 +48,7 @@ def test_counters_follow_what_becomes_of_mail(serve: Callable[..., Service]) -> 
     mail = service.get(f"/v1/mails/{third.request_id}").json
     assert [attempt["outcome"] for attempt in mail["attempts"]] == ["rejected"]
 
-    assert service.request("POST", "/v1/topics/t/retry").json["mails"] == 1
+    assert service.request("POST", "/v1/topics/t/retry").json["retried"] == 1
     assert service.get("/v1/topics/t").json["request_counts"]["Created"] == 1
 
 

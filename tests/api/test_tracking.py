@@ -196,6 +196,10 @@ def test_an_added_url_changes_nothing(tracked: Service, key: bytes) -> None:
     assert answer.headers["Location"] == "https://example.com/"
 
 
+def leave_token(key: bytes, request_id: str, scope: str = "") -> str:
+    return tokens.sign_unsubscribe(key, request_id, "reader@example.com", scope)
+
+
 @pytest.mark.parametrize(
     ("body", "kind"),
     [
@@ -210,7 +214,7 @@ def test_one_click_suppresses_within_the_topics_group(
     service = serve()
     request_id = sent(service, "news/january")
     with closing(service.store()) as store:
-        token = tokens.sign(store.signing_key(), tokens.UNSUBSCRIBE, request_id)
+        token = leave_token(store.signing_key(), request_id, "news")
     path = f"/v1/unsubscribe?token={token}"
 
     assert service.get(path).status == 200
@@ -231,7 +235,7 @@ def test_one_click_suppresses_within_the_topics_group(
 
 
 def test_the_page_runs_nothing_and_asks_before_it_does(tracked: Service, key: bytes) -> None:
-    token = tokens.sign(key, tokens.UNSUBSCRIBE, "abcdef-0")
+    token = leave_token(key, "abcdef-0")
 
     page = tracked.get(f"/v1/unsubscribe?token={token}")
 
@@ -243,8 +247,8 @@ def test_the_page_runs_nothing_and_asks_before_it_does(tracked: Service, key: by
 
 
 def test_a_mail_that_is_gone_is_answered_like_any_other(tracked: Service, key: bytes) -> None:
-    known = tokens.sign(key, tokens.UNSUBSCRIBE, sent(tracked, "gone", "gone@example.com"))
-    gone = tokens.sign(key, tokens.UNSUBSCRIBE, "abcdef-0")
+    known = leave_token(key, sent(tracked, "gone", "gone@example.com"), "gone")
+    gone = leave_token(key, "abcdef-0", "other")
 
     answers = [
         tracked.request(method, f"/v1/unsubscribe?token={token}")
@@ -255,6 +259,10 @@ def test_a_mail_that_is_gone_is_answered_like_any_other(tracked: Service, key: b
     assert [answer.status for answer in answers] == [200] * 4
     assert answers[0].body == answers[2].body
     assert answers[1].body == answers[3].body
+    suppressions = tracked.get("/v1/suppressions?email=gone@example.com").json["suppressions"]
+    reader = tracked.get("/v1/suppressions?email=reader@example.com").json["suppressions"]
+    assert [entry["scope"] for entry in suppressions] == ["gone"]
+    assert [entry["scope"] for entry in reader] == ["other"]
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -242,7 +242,7 @@ def test_bulk_mail_with_a_topic_can_be_unsubscribed_with_one_click() -> None:
         r"<https://mail\.example\.org/v1/unsubscribe\?token=(.+)>", headers["List-Unsubscribe"]
     )
     assert match is not None
-    assert tokens.verify(KEY, tokens.UNSUBSCRIBE, match[1]) == REQUEST_ID
+    assert tokens.verify_unsubscribe(KEY, match[1]) == (REQUEST_ID, ANN.email, "news")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -125,7 +126,7 @@ def test_waiting_mail_uses_nearly_all_of_the_limit(
 def test_slots_are_spread_evenly_and_not_far_ahead() -> None:
     limit = Limit.per_second(100)
     slots = plan([], limit=limit, next_us=0, now_us=5_000_000, recipients=1_000, batch_size=1)
-    gaps = [later.at_us - earlier.at_us for earlier, later in zip(slots[6:], slots[7:])]
+    gaps = [later.at_us - earlier.at_us for earlier, later in pairwise(slots[6:])]
     assert max(gaps) <= 2 * limit.window_us // limit.capacity
     assert slots[-1].at_us <= 5_000_000 + HORIZON_US
 

@@ -26,6 +26,12 @@ def test_a_click_token_gives_back_request_id_and_url() -> None:
     assert tokens.verify_click(KEY, tokens.sign_click(KEY, REQUEST_ID, URL)) == (REQUEST_ID, URL)
 
 
+def test_an_unsubscribe_token_gives_back_all_it_was_made_of() -> None:
+    token = tokens.sign_unsubscribe(KEY, REQUEST_ID, "ann@example.com", "weekly news")
+    assert tokens.verify_unsubscribe(KEY, token) == (REQUEST_ID, "ann@example.com", "weekly news")
+    assert tokens.verify_unsubscribe(KEY, tokens.sign(KEY, tokens.OPEN, REQUEST_ID)) is None
+
+
 def test_a_token_needs_no_escaping_in_a_url() -> None:
     token = tokens.sign_click(KEY, REQUEST_ID, URL)
     assert set(token) <= set(string.ascii_letters + string.digits + "-_")
