@@ -217,10 +217,10 @@ class Sessions:
         return not problem
 
     def _end(self, call: Call, outcomes: Sequence[Outcome] | None, started_at_ms: int) -> None:
-        with self._lock:
+        ended = Finished(self.name, call, outcomes, started_at_ms, self._clock.wall_ms())
+        with self._lock:  # together: what does not run any more has come back
             self._running.pop(id(call), None)
-        ended_at_ms = self._clock.wall_ms()
-        self._finished(Finished(self.name, call, outcomes, started_at_ms, ended_at_ms))
+            self._finished(ended)
 
     def _wait_for(self, slot: Slot) -> int:
         """The instant of hand-over; 0 when it must not be: too late, or stopping."""

@@ -125,7 +125,7 @@ class Sender:
     @property
     def at_rest(self) -> bool:
         """Nothing is in flight and everything is written down."""
-        return not self._finished and not self.running()
+        return not self.running() and not self._finished
 
     def stop(self) -> None:
         """Claim nothing more; calls in flight end and are recorded, the others are given back."""

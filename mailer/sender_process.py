@@ -83,6 +83,7 @@ def run(sender: Sender, store: Store, clock: Clock, waiting: Waiting) -> int:
             sender.give_up(sender.running(), "stopped before the transport answered")
             hung = True
         elif overdue := sender.overdue():
+            sender.stop()
             sender.give_up(overdue, "the transport did not answer in the time it promised")
             hung = True
         started = _step(sender, waiting)

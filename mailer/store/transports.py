@@ -58,10 +58,13 @@ class Transports:
         )
 
     def keep_quota(self, transport: str, quota: Quota, now_ms: int) -> None:
+        """Limits that are none (SES says -1 for no daily one) are not kept."""
+        rate = quota.max_per_second if (quota.max_per_second or 0) > 0 else None
+        daily = quota.max_24h if (quota.max_24h or 0) >= 0 else None
         self._db.run(
             "UPDATE transports SET max_per_second = ?, max_24h = ?, sent_24h = ?, quota_at_ms = ?"
             " WHERE transport = ?",
-            (quota.max_per_second, quota.max_24h, quota.sent_24h, now_ms, transport),
+            (rate, daily, quota.sent_24h, now_ms, transport),
         )
 
     def block(self, transport: str, until_us: int, reason: str) -> None:

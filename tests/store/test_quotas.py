@@ -118,6 +118,15 @@ def test_a_shorter_pause_does_not_end_a_longer_one(post: World) -> None:
     assert block.blocked_until_us == post.now_us + 9_000
 
 
+def test_what_is_no_limit_is_not_kept(post: World) -> None:
+    keep(post, max_per_second=0.0, max_24h=-1, sent_24h=5)
+    state = post.store.transports.get("post")
+    assert state is not None
+    assert state.quota == Quota(None, None, 5)
+    keep(post, max_24h=0)
+    assert left(post) == 0
+
+
 def test_registering_again_keeps_what_is_known(post: World) -> None:
     keep(post, max_per_second=14.0, max_24h=10)
     with post.store.write():

@@ -5,24 +5,23 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import pytest
 
 from mailer.clock import SystemClock
 from mailer.errors import TransportUnreachable
 from mailer.handover import Call, Finished, Sessions, deadline_us
-from mailer.hookspecs import Envelope, Outcome, Quota
+from mailer.hookspecs import Envelope, Outcome
 from mailer.mail import ClaimedMail, Recipient
 from mailer.pacing import Slot
 from mailer.vocabulary import OutcomeKind
 from tests.messages import ENVELOPE
+from tests.unit.memory import Memory, Sends, accepted, raising
 from tests.waiting import until
 
 WITHIN_S = 10.0
-Sends = Callable[[Sequence[Envelope]], Any]
 
 
 @dataclass
@@ -36,36 +35,6 @@ class Clock(SystemClock):
 
     def mono_us(self) -> int:
         return super().mono_us() + self.ahead_us
-
-
-@dataclass
-class Memory:
-    """A transport; `sends` and `opens` are what its sessions do."""
-
-    sends: Sends = field(default=lambda mails: [Outcome(OutcomeKind.ACCEPTED)] * len(mails))
-    opens: Callable[[], object] = field(default=lambda: None)
-    batch_size: int = 1
-    max_in_flight: int = 4
-    call_timeout_s: float = 1.0
-    reports_events: bool = False
-    opened: int = 0
-    closed: int = 0
-    sent: list[str] = field(default_factory=list)
-
-    def open(self) -> Memory:
-        self.opened += 1
-        self.opens()
-        return self
-
-    def send(self, envelopes: Sequence[Envelope]) -> Any:
-        self.sent += [envelope.request_id for envelope in envelopes]
-        return self.sends(envelopes)
-
-    def close(self) -> None:
-        self.closed += 1
-
-    def quota(self) -> Quota:
-        return Quota()
 
 
 class Desk:
@@ -125,10 +94,6 @@ def gate() -> Iterator[threading.Event]:
     event = threading.Event()
     yield event
     event.set()
-
-
-def accepted(mails: Sequence[Envelope]) -> list[Outcome]:
-    return [Outcome(OutcomeKind.ACCEPTED)] * len(mails)
 
 
 def test_no_call_can_be_started_before_a_session_is_open(gate: threading.Event) -> None:
@@ -206,13 +171,6 @@ def test_a_session_found_broken_gives_its_mail_back() -> None:
     until(lambda: desk.transport.closed == 1)
     desk.sessions.grow()
     assert desk.transport.opened == 1, "not before the next probe is due"
-
-
-def raising(error: BaseException) -> Sends:
-    def send(mails: Sequence[Envelope]) -> list[Outcome]:
-        raise error
-
-    return send
 
 
 @pytest.mark.parametrize(
@@ -369,6 +327,31 @@ def test_calls_end_in_as_many_threads_as_there_are_sessions() -> None:
     assert ended == {f"m-{number}" for number in range(100)}
     assert len(desk.transport.sent) == 100
     assert desk.sessions.running() == []
+
+
+def test_a_call_that_does_not_run_any_more_has_come_back(gate: threading.Event) -> None:
+    """Else a sender that stops might look between the two, and think that all is written down."""
+    desk = Desk(Memory())
+    coming_back = threading.Event()
+    seen: list[tuple[list[Call], int]] = []
+
+    def come_back(ended: Finished) -> None:
+        coming_back.set()
+        gate.wait()
+        desk.finished.put(ended)
+
+    desk.sessions._finished = come_back
+    desk.grow()
+    desk.start("m-1")
+    assert coming_back.wait(WITHIN_S)
+    looks = threading.Thread(
+        target=lambda: seen.append((desk.sessions.running(), desk.finished.qsize()))
+    )
+    looks.start()
+    looks.join(0.1)
+    gate.set()
+    looks.join(WITHIN_S)
+    assert seen == [([], 1)]
 
 
 def test_a_call_is_overdue_after_its_slot_and_its_transports_time() -> None:
