@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import itertools
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -31,6 +32,8 @@ class Load:
         self.refused: dict[str, Answer] = {}
         """Recipient → any other answer."""
         self.unanswered: set[str] = set()
+        self.longest_s = 0.0
+        """How long the slowest answer took."""
         self._run = run
         self._pause_s = pause_s
         self._content = content
@@ -77,7 +80,9 @@ class Load:
                 "content": self._content,
             }
             self.unanswered.add(email)
+            began = time.monotonic()
             answer = post(connection, {"messages": [message]})
+            self.longest_s = max(self.longest_s, time.monotonic() - began)
             self.unanswered.discard(email)
             if answer.status == 200:
                 self.accepted[email] = answer.json["messages"][0]["request_ids"][0]
