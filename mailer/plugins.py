@@ -29,9 +29,9 @@ def load(extra: Iterable[object] = ()) -> pluggy.PluginManager:
             manager.register(entry_point.load(), name=entry_point.name)
         except Exception as error:
             raise PluginError(f"plugin {entry_point.name} can't be loaded: {error}") from error
-    for plugin in extra:
-        manager.register(plugin)
     try:
+        for plugin in extra:
+            manager.register(plugin, name=f"{type(plugin).__name__} {id(plugin)}")
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         name = manager.get_name(error.plugin)
