@@ -7,9 +7,10 @@ comes in, `events` translates it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
-from mailer.hookspecs import Transport, hookimpl
+from mailer.hookspecs import ProviderEvent, Transport, hookimpl
 from mailer.settings import Settings
 
 __all__ = ["mailer_notifications", "mailer_transports"]
@@ -27,3 +28,12 @@ def mailer_transports(settings: Settings) -> Mapping[str, Transport]:
 
     account = Account.from_settings(settings)
     return {"ses": SesTransport(account)} if account else {}
+
+
+@hookimpl
+def mailer_notifications(
+    settings: Settings, headers: Mapping[str, str], body: bytes
+) -> Sequence[ProviderEvent] | None:
+    from mailer_ses.notifications import received
+
+    return received(settings, headers, body, datetime.now(UTC))

@@ -1,0 +1,204 @@
+"""SNS's certificates: fetched once, from one place, and trusted only with their whole chain."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from mailer_ses.certificates import MAX_BYTES, Certificates
+from mailer_ses.sns import Topic
+
+from mailer.errors import InvalidRequest
+from tests.certificates import Certificates as Tls
+from tests.ses.authority import GOOD, Authority
+from tests.ses.events import TOPIC_ARN
+
+
+def topic_of(arn: str) -> Topic:
+    topic = Topic.of(arn)
+    assert topic
+    return topic
+
+
+TOPIC = topic_of(TOPIC_ARN)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority.make(tmp_path_factory.mktemp("authority"))
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def test_a_good_certificate_is_trusted(authority: Authority) -> None:
+    key = Certificates(authority.directory).key(TOPIC, GOOD, now())
+
+    assert key.public_numbers() == authority.key.public_key().public_numbers()
+
+
+@pytest.mark.parametrize(
+    ("arn", "name", "trusted"),
+    [
+        (TOPIC_ARN, "sns.eu-central-1.amazonaws.com", True),
+        (TOPIC_ARN, "sns-signing.eu-central-1.amazonaws.com", True),
+        (TOPIC_ARN, "sns-signing.eu-south-1.amazonaws.com", False),
+        (TOPIC_ARN, "evil.test", False),
+        (TOPIC_ARN, "sns.amazonaws.com.evil.test", False),
+        ("arn:aws-cn:sns:cn-north-1:123456789012:x", "sns-cn-north-1.amazonaws.com.cn", True),
+        ("arn:aws-cn:sns:cn-north-1:123456789012:x", "sns.amazonaws.com", False),
+        ("arn:aws-us-gov:sns:us-gov-east-1:123456789012:x",
+         "sns-us-gov-west-1.amazonaws.com", True),
+    ],
+)  # fmt: skip
+def test_the_name_is_that_of_sns_in_the_topic_s_region(
+    authority: Authority, arn: str, name: str, *, trusted: bool
+) -> None:
+    topic = topic_of(arn)
+    named = authority.issue("SimpleNotificationService-named.pem", name)
+    certificates = Certificates(named.directory)
+    if trusted:
+        certificates.key(topic, named.file, now())
+    else:
+        with pytest.raises(InvalidRequest, match="not issued to SNS"):
+            certificates.key(topic, named.file, now())
+
+
+def test_validity_is_looked_at_each_time(authority: Authority) -> None:
+    expired = authority.issue("SimpleNotificationService-old.pem", "sns.amazonaws.com", days=-1)
+    certificates = Certificates(authority.directory)
+    with pytest.raises(InvalidRequest, match="not to be trusted"):
+        certificates.key(TOPIC, expired.file, now())
+
+    certificates.key(TOPIC, GOOD, now())
+    with pytest.raises(InvalidRequest, match="not to be trusted"):
+        certificates.key(TOPIC, GOOD, now() + timedelta(days=31))
+    with pytest.raises(InvalidRequest, match="not to be trusted"):
+        Certificates(authority.directory).key(TOPIC, GOOD, now() - timedelta(days=90))
+
+
+def test_the_chain_ends_in_a_root_that_is_trusted(authority: Authority, tmp_path: Path) -> None:
+    other = Authority.make(tmp_path)
+    (tmp_path / "roots.pem").write_bytes((authority.directory / "roots.pem").read_bytes())
+    with pytest.raises(InvalidRequest, match="not to be trusted"):
+        Certificates(other.directory).key(TOPIC, GOOD, now())
+
+    (tmp_path / "roots.pem").unlink()  # the public roots don't know our authority either
+    with pytest.raises(InvalidRequest, match="not to be trusted"):
+        Certificates(other.directory).key(TOPIC, GOOD, now())
+
+
+def test_a_certificate_not_yet_in_the_directory_may_come(authority: Authority) -> None:
+    with pytest.raises(OSError, match="SNS_CERT_DIR has no"):
+        Certificates(authority.directory).key(TOPIC, "SimpleNotificationService-1.pem", now())
+
+
+class Aws:
+    """A TLS server in the place of SNS's hosts; it answers as told, and counts."""
+
+    def __init__(self, tls: ssl.SSLContext, ca_file: Path, body: bytes) -> None:
+        self.status, self.body, self.headers = 200, body, dict[str, str]()
+        self.asked: list[str] = []
+        aws = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                aws.asked.append(self.path)
+                self.send_response(aws.status)
+                for name, value in aws.headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(aws.body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
+        self._trust = ssl.create_default_context(cafile=ca_file)
+        self._thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def connect(self, host: str, tls: bool) -> http.client.HTTPConnection:
+        assert tls
+        assert host == TOPIC.host
+        port = self.server.server_address[1]
+        return http.client.HTTPSConnection("localhost", port, timeout=5, context=self._trust)
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def aws_hosts(authority: Authority, tmp_path: Path) -> Iterator[Aws]:
+    tls = Tls.make(tmp_path)
+    # With its issuer in the same file: there is no authority of AWS here to fetch it from.
+    chain = [(authority.directory / name).read_bytes() for name in (GOOD, "roots.pem")]
+    aws = Aws(tls.server(), tls.ca_file, b"".join(chain))
+    yield aws
+    aws.stop()
+
+
+def fetching(aws: Aws) -> Certificates:
+    return Certificates(None, aws.connect)
+
+
+def test_a_certificate_whose_chain_no_public_root_knows_is_refused(aws_hosts: Aws) -> None:
+    with pytest.raises(InvalidRequest, match="not to be trusted"):
+        fetching(aws_hosts).key(TOPIC, GOOD, now())
+
+    assert aws_hosts.asked == [f"/{GOOD}"]
+
+
+def test_a_redirect_is_not_followed(aws_hosts: Aws) -> None:
+    aws_hosts.status, aws_hosts.headers = 302, {"Location": f"/elsewhere/{GOOD}"}
+    with pytest.raises(OSError, match="answered 302"):
+        fetching(aws_hosts).key(TOPIC, GOOD, now())
+
+    assert aws_hosts.asked == [f"/{GOOD}"]
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_certificate_sns_does_not_have(aws_hosts: Aws, status: int) -> None:
+    aws_hosts.status = status
+    with pytest.raises(InvalidRequest, match="SNS does not have"):
+        fetching(aws_hosts).key(TOPIC, GOOD, now())
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(500, b""), (503, b"slow down"), (200, b"x" * (MAX_BYTES + 1))]
+)
+def test_a_fault_that_may_pass_is_an_os_error(aws_hosts: Aws, status: int, body: bytes) -> None:
+    aws_hosts.status, aws_hosts.body = status, body
+    with pytest.raises(OSError, match="answered"):
+        fetching(aws_hosts).key(TOPIC, GOOD, now())
+
+
+@pytest.mark.parametrize("body", [b"", b"no PEM", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END"])
+def test_what_is_no_certificate_is_refused(aws_hosts: Aws, body: bytes) -> None:
+    aws_hosts.body = body
+    with pytest.raises(InvalidRequest, match="names no certificate"):
+        fetching(aws_hosts).key(TOPIC, GOOD, now())
+
+
+def test_an_unreachable_host_is_an_os_error(aws_hosts: Aws) -> None:
+    aws_hosts.stop()
+    with pytest.raises(OSError, match="refused"):
+        fetching(aws_hosts).key(TOPIC, GOOD, now())
+
+
+def test_a_leaf_alone_needs_an_issuer_that_aws_publishes(
+    aws_hosts: Aws, authority: Authority
+) -> None:
+    aws_hosts.body = (authority.directory / GOOD).read_bytes()
+    with pytest.raises(OSError, match="SNS_CERT_DIR"):
+        fetching(aws_hosts).key(TOPIC, GOOD, now())
