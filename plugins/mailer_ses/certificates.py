@@ -38,7 +38,7 @@ _ISSUER_URL: Final = re.compile(
 """Where the authorities of AWS publish themselves, China's last. Its content needs no TLS: an
 issuer counts only if a root vouches for it."""
 
-_AUTHORITIES: Final = (b"Amazon Root CA ", b"Starfield Services Root ", b"DigiCert Global Root ")
+_AUTHORITIES: Final = (b"Amazon Root CA ", b"DigiCert Global Root ")
 _PEM: Final = re.compile(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
 
 Connect = Callable[[str, bool], http.client.HTTPConnection]
