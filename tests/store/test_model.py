@@ -132,6 +132,7 @@ class Mailer(RuleBasedStateMachine):
         for mail in mails:
             row = self.rows[mail.id]
             assert mail.id not in leased
+            leased.add(mail.id)
             assert mail.id not in self.taken
             assert (row.waits_for == "alone") is alone
             assert row.waits_for in {"turn", "alone"} or row.due_at_ms <= self.world.now_ms
@@ -279,8 +280,8 @@ class Mailer(RuleBasedStateMachine):
     def every_mail_has_moved_as_it_may(self) -> None:
         with closing(sqlite3.connect(self.world.path)) as database:
             rows = {
-                mail: Row(*row[:3], State(row[3]), *row[4:])
-                for mail, *row in database.execute(_ROWS)
+                row[0]: Row(row[1], row[2], row[3], State(row[4]), row[5], row[6], row[7])
+                for row in database.execute(_ROWS)
             }
         for mail, old in self.rows.items():
             if mail not in rows:
@@ -307,4 +308,4 @@ def test_whatever_happens_the_store_keeps_its_promises(tmp_path: Path) -> None:
         pass
 
     OnACopy.migrated = migrated
-    run_state_machine_as_test(OnACopy, settings=SHAPE)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(OnACopy, settings=SHAPE)

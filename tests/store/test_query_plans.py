@@ -94,7 +94,7 @@ def look(world: World) -> None:
         {"batch_id": "1", "state": State.SENT},
         {"state": State.SENT},
     ):
-        store.mails.list(**question)  # type: ignore[arg-type]
+        store.mails.list(**question)
     store.batches.get("1")
     store.topics.get("show")
     store.topics.list(after="", limit=10)

@@ -1,4 +1,4 @@
-"""A transport in memory that does what a test tells it."""
+"""A transport in memory that does what a test tells it, and a clock that can be moved on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mailer.clock import SystemClock
 from mailer.hookspecs import Envelope, Outcome, Quota
 from mailer.vocabulary import OutcomeKind
 
@@ -21,6 +22,19 @@ def raising(error: BaseException) -> Sends:
         raise error
 
     return send
+
+
+@dataclass
+class Clock(SystemClock):
+    """The machine's clock, and a hand on it."""
+
+    ahead_us: int = 0
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def mono_us(self) -> int:
+        return super().mono_us() + self.ahead_us
 
 
 @dataclass

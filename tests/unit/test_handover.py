@@ -6,11 +6,10 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 
-from mailer.clock import SystemClock
 from mailer.errors import TransportUnreachable
 from mailer.handover import Call, Finished, Sessions, deadline_us
 from mailer.hookspecs import Envelope, Outcome
@@ -18,23 +17,10 @@ from mailer.mail import ClaimedMail, Recipient
 from mailer.pacing import Slot
 from mailer.vocabulary import OutcomeKind
 from tests.messages import ENVELOPE
-from tests.unit.memory import Memory, Sends, accepted, raising
+from tests.unit.memory import Clock, Memory, Sends, accepted, raising
 from tests.waiting import until
 
 WITHIN_S = 10.0
-
-
-@dataclass
-class Clock(SystemClock):
-    """The machine's clock, and a hand on it."""
-
-    ahead_us: int = 0
-
-    def __post_init__(self) -> None:
-        super().__init__()
-
-    def mono_us(self) -> int:
-        return super().mono_us() + self.ahead_us
 
 
 class Desk:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import resource
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,23 +18,10 @@ from mailer.settings import load
 from mailer.store.migrate import migrate
 from mailer.vocabulary import Lane, OutcomeKind, State
 from tests.store.world import World, people
-from tests.unit.memory import Memory, Sends, accepted, raising
+from tests.unit.memory import Clock, Memory, Sends, accepted, raising
 from tests.waiting import until
 
 WITHIN_S = 10.0
-
-
-@dataclass
-class Clock(SystemClock):
-    """The machine's clock, and a hand on it."""
-
-    ahead_us: int = 0
-
-    def __post_init__(self) -> None:
-        super().__init__()
-
-    def mono_us(self) -> int:
-        return super().mono_us() + self.ahead_us
 
 
 class Post:
