@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from pathlib import Path
+from typing import Final
 
 from mailer.errors import StoreUnavailable
 from mailer.store.connection import Database, remembered_commits
 from mailer.store.schema import migrations
 from mailer.store.verify import lost_commits, verify
+
+PAGE_BYTES: Final = 4096
 
 
 def migrate(path: Path) -> list[str]:
@@ -19,6 +23,7 @@ def migrate(path: Path) -> list[str]:
     path = path.resolve()
     if not path.parent.is_dir():
         raise StoreUnavailable(f"the directory {path.parent} does not exist; create it")
+    _roll_back_creation(path)
     if path.exists() and path.stat().st_size > 0:
         verify(path)
     elif remembered_commits(path):
@@ -31,6 +36,17 @@ def migrate(path: Path) -> list[str]:
         return database.migrate(migrations)
     finally:
         database.close()
+
+
+def _roll_back_creation(path: Path) -> None:
+    """Undo the first write of a database whose creation was killed before it had its WAL.
+
+    Such a file has a journal beside it and can't be read before that is rolled back.
+    """
+    journal = path.with_name(path.name + "-journal")
+    if journal.exists() and path.stat().st_size <= PAGE_BYTES:
+        with closing(Database(path)) as database, database.locked():
+            database.one("PRAGMA schema_version")
 
 
 def _make_private(path: Path) -> None:
