@@ -10,6 +10,13 @@ from mailer.store.connection import Database
 
 DAY_MINUTES: Final = 24 * 60
 
+_IN_FLIGHT: Final = """
+SELECT (SELECT count(*) FROM mails INDEXED BY mails_sender
+        WHERE sender IS NOT NULL AND transport = ?)
+    + (SELECT count(*) FROM mails INDEXED BY mails_settle
+        WHERE settle_at_ms IS NOT NULL AND transport = ?)
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class TransportState:
@@ -108,7 +115,8 @@ class Transports:
         """What the provider's rolling 24-hour quota leaves, and the quota; None without one.
 
         The provider's own count includes what others sent through the same account; since then
-        ours is added. Of the two counts the higher holds.
+        ours is added. Of the two counts the higher holds. What is in flight, or may have been
+        taken, counts as sent.
         """
         state = self.get(transport)
         if state is None or state.quota.max_24h is None:
@@ -117,7 +125,9 @@ class Transports:
         theirs = 0
         if state.quota.sent_24h is not None and state.quota_at_ms is not None:
             theirs = state.quota.sent_24h + self.sent_since(state.quota_at_ms // 60_000, transport)
-        return max(0, state.quota.max_24h - max(ours, theirs)), state.quota.max_24h
+        (in_flight,) = self._db.one(_IN_FLIGHT, (transport, transport)) or (0,)
+        left = state.quota.max_24h - max(ours, theirs) - in_flight
+        return max(0, left), state.quota.max_24h
 
     def forget_sends(self, before_minute: int) -> None:
         self._db.run("DELETE FROM sends WHERE minute < ?", (before_minute,))

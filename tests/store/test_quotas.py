@@ -73,10 +73,25 @@ def test_of_the_providers_count_and_ours_the_higher_holds(post: World) -> None:
 
 def test_a_mail_not_taken_is_not_counted(post: World) -> None:
     keep(post, max_24h=10)
-    post.accept(*people(4))
-    for mail, kind in zip(post.claim(), ("rejected", "deferred", "throttled"), strict=False):
+    post.accept(*people(3))
+    for mail, kind in zip(post.claim(), ("rejected", "deferred", "throttled"), strict=True):
         post.record(mail, OutcomeKind(kind))
     assert left(post) == 10
+
+
+def test_what_is_in_flight_or_may_have_been_taken_counts_as_sent(post: World) -> None:
+    """Else several senders would each take what is left, and more while the first answers come."""
+    keep(post, max_24h=10)
+    post.accept(*people(6))
+    first, second, third, *_ = post.claim(calls=4)
+    assert left(post) == 6
+    post.record(first)
+    post.record(second, OutcomeKind.UNKNOWN)
+    post.record(third, OutcomeKind.REJECTED)
+    assert left(post) == 7
+    post.pass_s(10)
+    post.settle()
+    assert left(post) == 8
 
 
 def test_a_wall_clock_set_back_gives_no_more(post: World) -> None:
