@@ -82,6 +82,7 @@ class Database:
         self.path = path.resolve()
         self._lock_timeout_s = lock_timeout_s
         self._lock_fd = _open_private(lock_path(self.path), os.O_RDWR)
+        _make_private(self.path)
         self._writing = False
         self._open: sqlite3.Connection | None = None
         _ = self._connection
@@ -275,6 +276,15 @@ def remembered_commits(database: Path) -> int:
             f"{lock_path(database)} does not hold a commit number. It was written by something"
             " else; remove it if you are sure that the database is the newest copy."
         ) from None
+
+
+def _make_private(database: Path) -> None:
+    """A database that others may read is closed to them, and what lies beside it: it holds mail."""
+    for suffix in ("", "-wal", "-shm", "-lock"):
+        part = database.with_name(database.name + suffix)
+        with contextlib.suppress(FileNotFoundError, PermissionError):  # not ours: not ours to close
+            if part.stat().st_mode & 0o077:
+                part.chmod(0o600)
 
 
 def _open_private(path: Path, flags: int) -> int:

@@ -30,7 +30,6 @@ def migrate(path: Path) -> list[str]:
         raise lost_commits(path, 0)
     else:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-    _make_private(path)
     database = Database(path)
     try:
         return database.migrate(migrations)
@@ -47,11 +46,3 @@ def _roll_back_creation(path: Path) -> None:
     if journal.exists() and path.stat().st_size <= PAGE_BYTES:
         with closing(Database(path)) as database, database.locked():
             database.one("PRAGMA schema_version")
-
-
-def _make_private(path: Path) -> None:
-    """A database that others may read is closed to them, and what lies beside it: it holds mail."""
-    for suffix in ("", "-wal", "-shm", "-lock"):
-        part = path.with_name(path.name + suffix)
-        if part.exists() and part.stat().st_mode & 0o077:
-            part.chmod(0o600)

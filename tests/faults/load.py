@@ -6,8 +6,8 @@ import http.client
 import itertools
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -123,3 +123,13 @@ def query(database: Path, sql: str, *parameters: object) -> list[tuple[Any, ...]
     """Read with a connection that can't write."""
     with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)) as connection:
         return connection.execute(sql, parameters).fetchall()
+
+
+@contextmanager
+def reading(database: Path) -> Iterator[None]:
+    """A read transaction is open."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("BEGIN")
+        connection.execute("SELECT count(*) FROM mails").fetchall()
+        yield
+        connection.execute("COMMIT")

@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import nullcontext
 from html import unescape
 from pathlib import Path
 
 import pytest
 
-from mailer.store.connection import sqlite3
 from tests.faults.fault import Filler, tmpfs
 from tests.faults.load import (
     Load,
     assert_told_to_come_back,
     integrity,
     query,
+    reading,
     stored,
     uncertain_once,
 )
@@ -97,16 +97,6 @@ def test_status_says_that_the_disk_is_full(
     assert told.returncode == 0, told.stderr
     assert "disk      nearly full: new mail is refused" in told.stdout
     assert run.json("status")["disk"]["nearly_full"] is True
-
-
-@contextmanager
-def reading(database: Path) -> Iterator[None]:
-    """A read transaction is open."""
-    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
-        connection.execute("BEGIN")
-        connection.execute("SELECT count(*) FROM mails").fetchall()
-        yield
-        connection.execute("COMMIT")
 
 
 def sent(database: Path) -> set[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mailer.store.migrate import migrate
 from tests.faults.mailer_run import MailerRun
 from tests.waiting import until
 
@@ -41,6 +42,17 @@ def test_files_are_for_their_owner_alone(
     assert modes(run.maildir) == {"cur": 0o700, "new": 0o700, "tmp": 0o700}
     assert set(modes(run.maildir / "new").values()) == {0o600}
     assert stat.S_IMODE(run.maildir.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("command", ["serve", "supervise"])
+def test_a_database_restored_carelessly_is_closed_to_others(
+    tmp_path: Path, start: Callable[..., MailerRun], command: str
+) -> None:
+    database = tmp_path / "mailer.db"
+    migrate(database)
+    database.chmod(0o644)
+    start(database, command)
+    until(lambda: modes(tmp_path)["mailer.db"] == 0o600)
 
 
 MESSAGE = {"emails": ["a@example.com"], "subject": "Hello", "content": "<p>Hello"}

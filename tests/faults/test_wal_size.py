@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-from mailer.store.connection import sqlite3
 from mailer.store.housekeeping import WAL_LIMIT_BYTES
-from tests.faults.load import Load, integrity
+from tests.faults.load import Load, integrity, reading
 from tests.faults.mailer_run import MailerRun
 from tests.waiting import until
 
@@ -42,16 +40,6 @@ def test_it_comes_back_when_a_long_reader_has_gone(
     assert run.terminate() == 0
     assert wal_bytes(database) == 0
     assert integrity(database) == "ok"
-
-
-@contextmanager
-def reading(database: Path) -> Iterator[None]:
-    """A read transaction is open."""
-    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
-        connection.execute("BEGIN")
-        connection.execute("SELECT count(*) FROM mails").fetchall()
-        yield
-        connection.execute("COMMIT")
 
 
 def wal_bytes(database: Path) -> int:
