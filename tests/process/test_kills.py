@@ -134,7 +134,10 @@ def _sends_again(smtp_sink: Sink, killed_us: int) -> bool:
 
 def test_control_uncertain_mail_that_is_given_up_is_lost(start: Start, smtp_sink: Sink) -> None:
     mailer = start(
-        TRANSPORT="smtp", SMTP_URL=smtp_sink.url, MAX_SEND_PER_SECOND="100", UNCERTAIN_POLICY="give_up"
+        TRANSPORT="smtp",
+        SMTP_URL=smtp_sink.url,
+        MAX_SEND_PER_SECOND="100",
+        UNCERTAIN_POLICY="give_up",
     )
     ledger = set(mailer.accepted(*addresses(300)))
     until(smtp_sink.mails)

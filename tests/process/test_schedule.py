@@ -54,7 +54,9 @@ def test_without_wake_ups_it_takes_at_most_a_second(start: Start) -> None:
         posted_us = CLOCK.mono_us()
         (mail,) = mailer.accepted("now@example.com")
         waits_ms.append((entered_us(mailer, mail) - posted_us) / 1000)
-    print(f"\nscheduled: at most {max(late):.1f} ms late; posted: after at most {max(waits_ms):.1f}")
+    print(
+        f"\nscheduled: at most {max(late):.1f} ms late; posted: after at most {max(waits_ms):.1f}"
+    )
     assert min(late) >= 0
     assert max(*late, *waits_ms) <= 1000
     # The control of the wake-up: without it, mail that has just come waits for the next look.

@@ -1,4 +1,4 @@
-"""One supervisor for each database; stuck senders are replaced, slow ones left in peace; SIGTERM."""
+"""One supervisor for each database; stuck senders replaced, slow ones left in peace; SIGTERM."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_sigterm_under_load_leaves_nothing_open(start: Start) -> None:
         assert mailer.rows("SELECT * FROM slots WHERE until_us > ?", CLOCK.mono_us()) == []
         mailer.restart()
     until(mailer.finished, within_s=10 + 2 * TERMS)
-    print(f"\n{TERMS} × SIGTERM: longest {longest_s:.2f} s")
+    print(f"\n{TERMS} times SIGTERM: longest {longest_s:.2f} s")
     assert longest_s <= 10
     assert mailer.uncertain_events() == {}
     assert sorted(call.request_id for call in mailer.hand_overs()) == sorted(mails)

@@ -1,8 +1,9 @@
-"""A provider that throttles, defers or can't be reached: everyone waits, and no mail pays for it."""
+"""A provider that throttles, defers or can't be reached: everyone waits, no mail pays for it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from tests.process.harness import CLOCK, Mailer, addresses
 from tests.waiting import until
@@ -15,7 +16,9 @@ IN_FLIGHT = 2 * 16
 
 def attempts(mailer: Mailer) -> list[tuple[int, int]]:
     """(attempts of a mail, how many mails have so many)."""
-    return [(n, mails) for n, mails in mailer.rows("SELECT attempts, count(*) FROM mails GROUP BY 1")]
+    return [
+        (n, mails) for n, mails in mailer.rows("SELECT attempts, count(*) FROM mails GROUP BY 1")
+    ]
 
 
 def entered_since(mailer: Mailer, since_us: int) -> list[tuple[int, int]]:
@@ -33,7 +36,7 @@ def test_a_throttled_answer_pauses_all_senders_and_costs_no_attempt(start: Start
     until(lambda: CLOCK.mono_us() > told_us + 6_000_000, within_s=10)
     # Blocks of 1, 2 and 4 s: in between, each sender finds out by what it has in flight.
     throttled = entered_since(mailer, throttled_us)
-    gaps_us = sorted(b[0] - a[0] for a, b in zip(throttled, throttled[1:], strict=False))
+    gaps_us = sorted(b[0] - a[0] for a, b in pairwise(throttled))
     mailer.behave()
     until(mailer.finished, within_s=30)
     print(f"\n{len(throttled)} calls in 6 s of throttling, longest pauses {gaps_us[-3:]} µs")
@@ -71,7 +74,9 @@ def test_deferred_mail_waits_by_itself_and_uses_its_attempt(start: Start) -> Non
     until(lambda: len(mailer.hand_overs()) == len(mails), within_s=10)
     until(lambda: mailer.states() == {"pending": len(mails)})
     assert attempts(mailer) == [(1, len(mails))]
-    waits = mailer.rows("SELECT min(due_at_ms - state_at_ms), max(due_at_ms - state_at_ms) FROM mails")
+    waits = mailer.rows(
+        "SELECT min(due_at_ms - state_at_ms), max(due_at_ms - state_at_ms) FROM mails"
+    )
     ((shortest_ms, longest_ms),) = waits
     assert 30_000 <= shortest_ms <= longest_ms <= 45_000
     mailer.assert_sound()
