@@ -98,6 +98,11 @@ class Mailer(Service):
         parts = (line.split() for line in lines)
         return sorted(HandOver(int(ns) // 1000, int(pid), mail) for ns, pid, mail in parts)
 
+    def await_more(self, mails: int, within_s: float = 10.0) -> None:
+        """Until so many more have been handed over than now."""
+        so_far = len(self.hand_overs())
+        until(lambda: len(self.hand_overs()) >= so_far + mails, within_s=within_s)
+
     def accepted(self, *emails: str, **fields: Any) -> list[str]:
         """Post one message; the ids of its mails."""
         top = {name: fields.pop(name) for name in ("scheduled_at",) if name in fields}
@@ -160,7 +165,8 @@ class Mailer(Service):
 
     def workers(self) -> list[int]:
         """Process ids of the API workers."""
-        return children_of(self.children().get("serve", 0))
+        serve = self.process.pid if self._main == "serve" else self.children().get("serve", 0)
+        return children_of(serve)
 
     def kill(self, pid: int) -> None:
         with suppress(ProcessLookupError):
@@ -213,6 +219,11 @@ class Sink:
             request_id = entry["message_id"].strip("<>").partition("@")[0]
             self._mails.append(HandOver(entry["mono_us"], 0, request_id))
         return self._mails
+
+    def await_more(self, mails: int, within_s: float = 10.0) -> None:
+        """Until so many more have arrived than now."""
+        so_far = len(self.mails())
+        until(lambda: len(self.mails()) >= so_far + mails, within_s=within_s)
 
     @contextmanager
     def stopped(self) -> Iterator[None]:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.api.service import Answer
 from tests.process.conftest import FULL
-from tests.process.harness import Mailer, addresses, children_of
+from tests.process.harness import Mailer, addresses
 from tests.waiting import until
 
 Start = Callable[..., Mailer]
@@ -88,17 +88,24 @@ def ask(mailer: Mailer, key: str) -> Answer | None:
         return None
 
 
+def ask_again(mailer: Mailer, key: str) -> Answer:
+    """Until there is an answer."""
+    answer = until(lambda: ask(mailer, key))
+    assert answer is not None
+    return answer
+
+
 def test_an_answer_lost_with_its_process_is_given_by_the_next(start: Start) -> None:
     """The worker is held up when it gives the lock back after the commit, and killed there."""
     mailer = start(command="serve", API_WORKERS="1")
-    (worker,) = children_of(mailer.process.pid)
+    (worker,) = mailer.workers()
     with ThreadPoolExecutor(1) as pool:
         with watched(worker, "flock", "delay_enter=5000000:when=2"):
             lost = pool.submit(ask, mailer, "lost")
             until(lambda: batches(mailer) == 1, within_s=4)
             mailer.kill(worker)
         assert lost.result() is None
-    answer = until(lambda: ask(mailer, "lost"))
+    answer = ask_again(mailer, "lost")
     assert answer.status == 200
     assert answer.headers["Idempotency-Replayed"] == "true"
     assert batches(mailer) == 1
@@ -111,12 +118,11 @@ def test_killed_at_any_write_to_the_disk_a_request_is_stored_once(start: Start) 
     replayed = []
     for number in range(1, 50) if FULL else (1, 3, 10, 20):
         key = f"write {number}"
-        (worker,) = until(lambda: children_of(mailer.process.pid))
+        (worker,) = until(mailer.workers)
         with watched(worker, "pwrite64", f"signal=SIGKILL:when={number}"):
             answer = ask(mailer, key)
         if answer is None:
-            until(lambda old=worker: children_of(mailer.process.pid) not in ([], [old]))
-            answer = until(lambda key=key: ask(mailer, key))
+            answer = ask_again(mailer, key)
             replayed.append(answer.headers["Idempotency-Replayed"] == "true")
         assert answer.status == 200
         ((found,),) = mailer.rows("SELECT count(*) FROM idempotency WHERE key = ?", key)

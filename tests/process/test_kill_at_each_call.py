@@ -78,7 +78,7 @@ def one_mail(start: Start, smtp_sink: Sink) -> OneMail:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("syscall", SAMPLE)
 def test_a_mail_survives_its_sender_at_every_call(one_mail: OneMail, syscall: str) -> None:
-    outcomes = []
+    outcomes: list[tuple[bool, int]] = []
     if FULL:
         while not outcomes or outcomes[-1][0]:
             outcomes.append(one_mail.killed_at(syscall, len(outcomes) + 1))

@@ -104,13 +104,10 @@ def test_nothing_is_lost_whatever_is_killed(start: Start, smtp_sink: Sink) -> No
     random.shuffle(victims)
     pauses_s = []
     for victim in victims:
-        known = len(smtp_sink.mails())
-        until(lambda known=known: len(smtp_sink.mails()) > known + BETWEEN_KILLS, within_s=20)
+        smtp_sink.await_more(BETWEEN_KILLS, within_s=20)
         killed_us = CLOCK.mono_us()
         kill_one(mailer, victim)
-        until(lambda at=killed_us: _sends_again(smtp_sink, at), within_s=5)
-        came_us = min(mail.at_us for mail in smtp_sink.mails() if mail.at_us > killed_us + 20_000)
-        pauses_s.append((came_us - killed_us) / 1e6)
+        pauses_s.append((arrives_after(smtp_sink, killed_us + 20_000) - killed_us) / 1e6)
     client.join(120)
     until(mailer.finished, within_s=60 + MAILS / RATE)
     arrived = [mail.request_id for mail in smtp_sink.mails()]
@@ -128,8 +125,10 @@ def test_nothing_is_lost_whatever_is_killed(start: Start, smtp_sink: Sink) -> No
     mailer.assert_sound()
 
 
-def _sends_again(smtp_sink: Sink, killed_us: int) -> bool:
-    return any(mail.at_us > killed_us + 20_000 for mail in smtp_sink.mails())
+def arrives_after(smtp_sink: Sink, at_us: int) -> int:
+    """When the first mail after that instant arrives."""
+    until(lambda: any(mail.at_us > at_us for mail in smtp_sink.mails()), within_s=5)
+    return min(mail.at_us for mail in smtp_sink.mails() if mail.at_us > at_us)
 
 
 def test_control_uncertain_mail_that_is_given_up_is_lost(start: Start, smtp_sink: Sink) -> None:
@@ -155,8 +154,13 @@ def test_a_killed_sender_is_replaced_within_a_second(start: Start) -> None:
     mailer.accepted(*addresses(600))
     for name in ("sender 0", "sender 1", "sender 0"):
         until(lambda: len(mailer.senders()) == 2)
-        pid = mailer.senders()[name]
-        mailer.kill(pid)
-        until(lambda n=name, old=pid: mailer.children().get(n, old) != old, within_s=1)
+        old = mailer.senders()[name]
+        mailer.kill(old)
+        await_successor(mailer, name, old)
     until(mailer.finished, within_s=30)
     mailer.assert_sound()
+
+
+def await_successor(mailer: Mailer, name: str, old: int) -> None:
+    """Another process is started under this name within a second."""
+    until(lambda: mailer.children().get(name, old) != old, within_s=1)

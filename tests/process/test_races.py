@@ -54,6 +54,9 @@ class Race:
         until(lambda: not self.states()["sending"])
         return [mail for mail, at_us in self.entered().items() if at_us > self.answered_us]
 
+    def await_all(self) -> None:
+        until(lambda: len(self.entered()) == MAILS)
+
     def states(self) -> dict[str, int]:
         states: dict[str, int] = self.mailer.topic(self.topic_id)["states"]
         return states
@@ -118,7 +121,7 @@ def test_pausing_and_resuming(start: Start) -> None:
         assert in_flight <= IN_FLIGHT
         _assert_still(race)
         race.call("POST", f"/v1/topics/{race.topic_id}/resume")
-        until(lambda race=race: len(race.entered()) == MAILS)
+        race.await_all()
     until(mailer.finished)
     calls = [call.request_id for call in mailer.hand_overs()]
     assert len(calls) == len(set(calls)) == mailer.states()["sent"]

@@ -43,8 +43,7 @@ def test_a_second_supervisor_refuses_even_while_the_first_is_frozen(start: Start
     refusals = []
     while CLOCK.mono_us() < frozen_us + frozen_s * 1e6:
         refusals.append(said(mailer, "supervise"))
-        sent = len(mailer.hand_overs())
-        until(lambda sent=sent: len(mailer.hand_overs()) > sent + RATE, within_s=6)
+        mailer.await_more(RATE, within_s=6)
     os.kill(first, signal.SIGCONT)
     refusals.append(said(mailer, "supervise"))
     assert {status for status, _ in refusals} == {1}
@@ -112,8 +111,7 @@ def test_sigterm_under_load_leaves_nothing_open(start: Start) -> None:
     longest_s = 0.0
     for _ in range(TERMS):
         mails += mailer.accepted(*addresses(300))
-        sent = len(mailer.hand_overs())
-        until(lambda sent=sent: len(mailer.hand_overs()) > sent + 50)
+        mailer.await_more(50)
         asked_us = CLOCK.mono_us()
         assert mailer.stop() == 0
         longest_s = max(longest_s, (CLOCK.mono_us() - asked_us) / 1e6)
