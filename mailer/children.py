@@ -20,6 +20,8 @@ HEALTHY_US: Final = 10_000_000
 """A child that lived so long is replaced at once when it ends."""
 FIRST_WAIT_US: Final = 100_000
 LONGEST_WAIT_US: Final = 10_000_000
+KILLED_WAIT_US: Final = 500_000
+"""A signal is no fault of the child's own: however often, it is replaced within a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ class Children:
             short = now_us - child.started_us < HEALTHY_US
             lives = self._short_lives.get(name, 0) + 1 if short else 0
             self._short_lives[name] = lives
-            wait_us = min(LONGEST_WAIT_US, FIRST_WAIT_US * 2 ** min(lives - 1, 10)) if lives else 0
+            longest_us = LONGEST_WAIT_US if status >= 0 else KILLED_WAIT_US
+            wait_us = min(longest_us, FIRST_WAIT_US * 2 ** min(lives - 1, 10)) if lives else 0
             self._start_at_us[name] = now_us + wait_us
             log.warning("%s (pid %d) ended with status %d", name, child.process.pid, status)
         return ended

@@ -151,8 +151,8 @@ def test_control_uncertain_mail_that_is_given_up_is_lost(start: Start, smtp_sink
 
 def test_a_killed_sender_is_replaced_within_a_second(start: Start) -> None:
     mailer = start(MAX_SEND_PER_SECOND="100")
-    mailer.accepted(*addresses(600))
-    for name in ("sender 0", "sender 1", "sender 0"):
+    mailer.accepted(*addresses(1_000))
+    for name in ("sender 0", "sender 1", *["sender 0"] * 5):
         until(lambda: len(mailer.senders()) == 2)
         old = mailer.senders()[name]
         mailer.kill(old)
