@@ -79,6 +79,7 @@ ALTERATIONS = (
 )
 
 
+@pytest.mark.parametrize("populated", ["killed"], indirect=True)
 @pytest.mark.parametrize("alteration", ALTERATIONS)
 def test_a_mail_is_checked_before_it_is_sent(
     populated: Path, tmp_path: Path, alteration: str
@@ -93,6 +94,7 @@ def test_a_mail_is_checked_before_it_is_sent(
     assert "restore a back-up" in log
 
 
+@pytest.mark.parametrize("populated", ["killed"], indirect=True)
 @pytest.mark.parametrize(
     ("table", "old", "new"),
     [

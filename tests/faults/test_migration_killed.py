@@ -66,7 +66,7 @@ def test_an_upgrade_killed(tmp_path: Path, often: Callable[[int], int], syscall:
         path = tmp_path / f"{number}.db"
         migrate(path)
         with closing(Database(path)) as database, database.write():
-            database.many("INSERT INTO sends VALUES ('t', ?, 1)", [(n,) for n in range(40)])
+            database.many("INSERT INTO sends VALUES ('t', ?, 1)", [(n,) for n in range(20)])
         was_killed = killed(_UPGRADE, path, syscall, number)
         tables = len(query(path, "SELECT 1 FROM sqlite_master WHERE name = 'later'"))
         columns = len(query(path, "SELECT 1 FROM pragma_table_info('sends') WHERE name = 'later'"))
@@ -74,7 +74,7 @@ def test_an_upgrade_killed(tmp_path: Path, often: Callable[[int], int], syscall:
         assert (tables, columns) == (done, done)
         assert integrity(path) == "ok"
         subprocess.run([sys.executable, "-c", _UPGRADE, str(path)], check=True)
-        assert query(path, "SELECT count(*), count(later) FROM sends") == [(40, 40)]
+        assert query(path, "SELECT count(*), count(later) FROM sends") == [(20, 20)]
         if not was_killed:
             break
 

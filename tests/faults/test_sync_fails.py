@@ -26,7 +26,7 @@ def test_no_answer_promises_what_was_not_synced(
     with Load(run, pause_s=0.005) as load:
         load.wait_for(50)
         shim.on()
-        until(lambda: load.refused)
+        load.wait_for_refused(20)  # no earlier answer is on its way any more
         before = len(load.accepted)
         threading.Event().wait(FAILS_FOR_S)
         assert len(load.accepted) == before

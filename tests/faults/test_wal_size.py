@@ -16,10 +16,10 @@ def test_load_does_not_make_it_grow_without_end(
 ) -> None:
     database = tmp_path / "mailer.db"
     run = start(database).serving()
-    content = "x" * 100_000
+    content = "x" * 200_000
     largest = written = 0
     with Load(run, clients=2, pause_s=0.02, content=content) as load:
-        while written < WAL_LIMIT_BYTES + WAL_LIMIT_BYTES // 2:
+        while written < WAL_LIMIT_BYTES + WAL_LIMIT_BYTES // 4:
             load.wait_for(len(load.accepted) + 10)
             written = len(load.accepted) * len(content)
             largest = max(largest, wal_bytes(database))
