@@ -7,6 +7,7 @@ botocore's own retries are off, for they would send again what may have been sen
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -92,6 +93,9 @@ class Client:
 
         Raises BotoCoreError when the region or the credentials' source is not there.
         """
+        for name in ("boto3", "botocore", "urllib3"):
+            # They tell of every start, and at DEBUG of every request, mail and all.
+            logging.getLogger(name).setLevel(logging.WARNING)
         session = boto3.session.Session(
             aws_access_key_id=account.access_key_id,
             aws_secret_access_key=account.secret_access_key,

@@ -53,10 +53,14 @@ class SesTransport:
         Raises TransportUnreachable when SES can't be reached, or takes no mail from this account.
         """
         with self._lock:
-            client = self._connected()
-            if not self._greeted:
-                self._greet(client)
-                self._greeted = True
+            try:
+                client = self._connected()
+                if not self._greeted:
+                    self._greet(client)
+            except TransportUnreachable as error:
+                self.say(f"no mail is sent: {error}")
+                raise
+            self._greeted = True
         return SesSession(self, client)
 
     def quota(self) -> Quota:

@@ -100,9 +100,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path == "/_fake/mails":
-            self.give(200, [asdict(mail) for mail in self.fake.mails])
+            self.give(200, [asdict(mail) for mail in list(self.fake.mails)])
         elif self.path == "/_fake/calls":
             self.give(200, self.fake.calls)
+        elif self.path == "/_fake/count":
+            self.give(200, len(self.fake.mails))
         else:
             self.serve(b"{}")
 

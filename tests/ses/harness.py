@@ -49,6 +49,11 @@ class FakeSes:
         found: list[dict[str, Any]] = self._ask("GET", "/_fake/mails")
         return found
 
+    def count(self) -> int:
+        """How many mails were taken."""
+        number: int = self._ask("GET", "/_fake/count")
+        return number
+
     def calls(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._ask("GET", "/_fake/calls")
         return found
