@@ -6,7 +6,7 @@ Only reads, so that an idle sender writes nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from mailer.handover import Sessions
@@ -42,51 +42,58 @@ def allowance(
     if not store.housekeeping.has_reserve():
         return Allowance()  # without room to record outcomes, nothing may be handed over
     if takes_alone:
-        lonely = [one for one in sessions if store.queue.has_alone(one.name)]
-        if lonely and any(one.running() for one in sessions):
-            return Allowance()
-        if lonely:
-            sessions = lonely[:1]
+        lonely = next((one for one in sessions if store.queue.has_alone(one.name)), None)
+        if lonely is not None and _usable(store, lonely, now_us):
+            if any(one.running() for one in sessions):
+                return Allowance()
+            return _asked(store, [lonely], settings, sender, now_us, alone=True)
+    due = [one for one in sessions if store.queue.has_due(one.name, now_ms)]
+    usable = [one for one in due if _usable(store, one, now_us)]
+    return _asked(store, usable, settings, sender, now_us, alone=False)
+
+
+def within_quota(store: Store, ask: Ask, settings: Settings, now_ms: int) -> Ask:
+    """The same, with what the 24-hour quota leaves: in the transaction that claims."""
+    left, max_24h = store.transports.left_today(ask.transport, now_ms)
+    if left is None:
+        return ask
+    reserved = int((max_24h or 0) * settings.interactive_reserve)
+    return replace(ask, quota=left, bulk_quota=left - reserved)
+
+
+def _usable(store: Store, sessions: Sessions, now_us: int) -> bool:
+    """Whether a session is free and the provider lets us; opens sessions where they are wanted."""
+    sessions.grow()
+    state = store.transports.get(sessions.name)
+    return sessions.idle > 0 and (state is None or state.blocked_until_us <= now_us)
+
+
+def _asked(
+    store: Store,
+    sessions: Sequence[Sessions],
+    settings: Settings,
+    sender: int,
+    now_us: int,
+    *,
+    alone: bool,
+) -> Allowance:
     asks: list[Ask] = []
     next_slots: list[int] = []
     for one in sessions:
-        alone = takes_alone and store.queue.has_alone(one.name)
-        if not alone and not store.queue.has_due(one.name, now_ms):
-            continue
-        one.grow()
         state = store.transports.get(one.name)
-        if one.idle == 0 or (state and state.blocked_until_us > now_us):
-            continue
         providers = state.quota.max_per_second if state else None
         limit = lower_limit(settings.max_send_per_second, providers)
         next_us = store.slots.next_at_us(one.name, limit, now_us)
         if next_us > now_us:
             next_slots.append(next_us)
         else:
-            asks.append(_ask(store, one, settings, limit, sender, now_ms, alone=alone))
+            asks.append(_ask(one, limit, sender, alone=alone))
     return Allowance(asks, min(next_slots, default=None))
 
 
-def lower_limit(ours: float | None, providers: float | None) -> Limit | None:
-    """Our setting or the provider's own limit; None when neither has one."""
-    rates = [rate for rate in (ours, providers) if rate is not None]
-    return Limit.per_second(min(rates)) if rates else None
-
-
-def _ask(
-    store: Store,
-    sessions: Sessions,
-    settings: Settings,
-    limit: Limit | None,
-    sender: int,
-    now_ms: int,
-    *,
-    alone: bool,
-) -> Ask:
+def _ask(sessions: Sessions, limit: Limit | None, sender: int, *, alone: bool) -> Ask:
     idle, most = sessions.idle, sessions.transport.max_in_flight
     kept_free = FOR_INTERACTIVE if most > 2 * FOR_INTERACTIVE else 0
-    left, max_24h = store.transports.left_today(sessions.name, now_ms)
-    reserved = int((max_24h or 0) * settings.interactive_reserve)
     return Ask(
         sender=sender,
         transport=sessions.name,
@@ -94,7 +101,11 @@ def _ask(
         batch_size=sessions.transport.batch_size,
         calls=idle,
         calls_bulk=max(0, min(idle, most - kept_free - len(sessions.running()))),
-        quota=left,
-        bulk_quota=None if left is None else left - reserved,
         alone=alone,
     )
+
+
+def lower_limit(ours: float | None, providers: float | None) -> Limit | None:
+    """Our setting or the provider's own limit; None when neither has one."""
+    rates = [rate for rate in (ours, providers) if rate is not None]
+    return Limit.per_second(min(rates)) if rates else None

@@ -38,11 +38,13 @@ CUT_SHORT_MS: Final = 60_000
 """A cancel that has made no step for so long has lost the request that made it."""
 DAY_MS: Final = 24 * 3600 * 1000
 SENDS_KEPT_MINUTES: Final = 366 * 24 * 60
-SLOTS_KEPT_US: Final = 100 * WINDOW_US
+SLOTS_KEPT_US: Final = 10 * WINDOW_US
 
 
 def settle(store: Store, now_ms: int) -> None:
     """Decide the uncertain mails whose grace has ended."""
+    if not store.outcomes.to_settle(now_ms=now_ms):
+        return
     for _ in range(STEPS):
         with store.write():
             if store.outcomes.settle(now_ms=now_ms, step=STEP) < STEP:
@@ -116,8 +118,9 @@ def slots_kept_us(max_send_per_second: float | None) -> int:
 
 def forget_slots(store: Store, now_us: int, kept_us: int) -> None:
     """Slots too old to count in any window of the rate."""
-    with store.write():
-        store.slots.forget(now_us - kept_us)
+    if store.slots.to_forget(now_us - kept_us):
+        with store.write():
+            store.slots.forget(now_us - kept_us)
 
 
 def _in_background(work: Callable[[], T]) -> Future[T]:

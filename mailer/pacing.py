@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 WINDOW_US: Final = 1_000_000
-GUARD_US: Final = 5_000
+GUARD_US: Final = 8_000
 """What the window is longer than a second, for what passes between our clock and the wire."""
 HORIZON_US: Final = 100_000
 """How far ahead slots are granted: so long a cancel or an interactive mail may have to wait."""

@@ -15,6 +15,8 @@ SETTLE_WITHOUT_EVENTS_MS: Final = 2_000
 CRASHES_TO_GIVE_UP: Final = 3
 FIRST_BLOCK_S: Final = 1.0
 LONGEST_BLOCK_S: Final = 60.0
+LONGEST_ASKED_S: Final = 3600.0
+"""A provider that asks for a longer pause is tried again all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ def _wait_ms(outcome: Outcome, attempt: int, jitter: float) -> int:
 def block_s(outcome: Outcome, throttled_in_a_row: int) -> float:
     """How long a whole transport pauses after it was throttled for the n-th time in a row."""
     doubled_s = FIRST_BLOCK_S * float(2 ** min(throttled_in_a_row - 1, 20))
-    return max(outcome.retry_after_s or 0, min(LONGEST_BLOCK_S, doubled_s))
+    asked_s = min(outcome.retry_after_s or 0, LONGEST_ASKED_S)
+    return max(asked_s, min(LONGEST_BLOCK_S, doubled_s))
 
 
 def settle(policy: UncertainPolicy, *, crashes: int) -> Decision:

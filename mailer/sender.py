@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from mailer.allowance import allowance
+from mailer.allowance import allowance, within_quota
 from mailer.clock import Clock
 from mailer.compose import Links, compose
 from mailer.handover import Call, Finished, Sessions, deadline_us
@@ -86,7 +86,8 @@ class Sender:
     def step(self) -> int:
         """Record what has come back, claim what may go, hand it to the sessions.
 
-        How many calls that started. Raises StoreUnavailable; what has come back is then kept.
+        What that came to; after 0 there is nothing more to do for now. Raises StoreUnavailable;
+        what has come back is then kept.
         """
         now_ms, now_us = self._clock.wall_ms(), self._clock.mono_us()
         finished, uses = self._finished[:], self._uses.known()
@@ -94,16 +95,20 @@ class Sender:
         written_us = now_us - self._written_us
         if not (finished or asks or written_us > (REPORT_USE_US if uses else RENEW_US)):
             return 0
-        leases: list[tuple[str, Lease]] = []
+        calls: list[tuple[str, Call]] = []
+        moved_aside = 0
         with self._store.write():
             self._record(finished, uses, now_ms, now_us)
             for ask in asks:
-                claimed = self._store.queue.claim(ask, now_ms=now_ms, now_us=now_us)
-                leases += [(ask.transport, lease) for lease in claimed]
+                within = within_quota(self._store, ask, self._settings, now_ms)
+                claim = self._store.queue.claim(within, now_ms=now_ms, now_us=now_us)
+                moved_aside += claim.moved_aside
+                calls += [(ask.transport, call) for call in self._calls(claim.leases, ask)]
         del self._finished[: len(finished)]
         self._uses.forget(uses)
         self._written_us = now_us
-        return sum(self._start(transport, lease) for transport, lease in leases)
+        self._start(calls)
+        return len(calls) + moved_aside
 
     def record_only(self) -> None:
         """Write down what has come back, in the room the reserve gives up if need be.
@@ -148,7 +153,10 @@ class Sender:
         Their threads can't be ended: the process has to be, once this is written down.
         """
         now_ms = self._clock.wall_ms()
+        ended = {id(end.call) for end in self._finished}
         for sessions, call in calls:
+            if id(call) in ended:
+                continue  # its answer came just now
             log.error("%s: %s (%d mails)", sessions.name, why, len(call.mails))
             outcomes = [Outcome(OutcomeKind.UNKNOWN, why)] * len(call.mails)
             self._finished.append(Finished(sessions.name, call, outcomes, now_ms, now_ms))
@@ -172,16 +180,20 @@ class Sender:
         self._alone = any(ask.alone for ask in allowed.asks)
         return allowed.asks
 
-    def _start(self, transport: str, lease: Lease) -> int:
-        """Hand a lease over as calls of at most the transport's batch; all start in its slot."""
-        sessions = next(one for one in self.sessions if one.name == transport)
-        size = sessions.transport.batch_size
-        parts = [lease.mails[n : n + size] for n in range(0, len(lease.mails), size)]
-        if lease.slot_id != UNLIMITED_SLOT:
-            self._uses.expect(lease.slot_id, len(parts))
-        for part in parts:
-            sessions.start(Call(lease.slot_id, lease.slot, part, self._composer(part)))
-        return len(parts)
+    def _calls(self, leases: Iterable[Lease], ask: Ask) -> Iterator[Call]:
+        """Leases as calls of at most the transport's batch; all of a lease start in its slot."""
+        for lease in leases:
+            for n in range(0, len(lease.mails), ask.batch_size):
+                part = lease.mails[n : n + ask.batch_size]
+                yield Call(lease.slot_id, lease.slot, part, self._composer(part))
+
+    def _start(self, calls: Sequence[tuple[str, Call]]) -> None:
+        for slot, of_slot in Counter(call.slot_id for _, call in calls).items():
+            if slot != UNLIMITED_SLOT:
+                self._uses.expect(slot, of_slot)
+        by_name = {sessions.name: sessions for sessions in self.sessions}
+        for name, call in calls:
+            by_name[name].start(call)
 
     def _composer(self, mails: tuple[ClaimedMail, ...]) -> Callable[[ClaimedMail], Envelope]:
         contents = {mail.message_id: self._content(mail.message_id) for mail in mails}

@@ -33,6 +33,7 @@ POLL_S: Final = 0.5
 COALESCE_S: Final = 0.004
 """Answers that come back within so short a time share a commit."""
 RETRY_S: Final = 0.2
+SWITCH_S: Final = 0.0005
 STOP_WITHIN_S: Final = 8.0
 
 EXIT_DAMAGED: Final = 65
@@ -41,6 +42,8 @@ EXIT_HUNG: Final = 70
 
 def main(settings: Settings, index: int) -> int:
     """Send until told to stop; the exit status."""
+    # Threads that hand over wait for their slot: else they may get the interpreter 5 ms too late.
+    sys.setswitchinterval(SWITCH_S)
     clock = SystemClock()
     transports = plugins.transports(plugins.load(), settings)
     store = Store(settings.database_path, rules_of(settings))
@@ -86,12 +89,12 @@ def run(sender: Sender, store: Store, clock: Clock, waiting: Waiting) -> int:
             sender.stop()
             sender.give_up(overdue, "the transport did not answer in the time it promised")
             hung = True
-        started = _step(sender, waiting)
+        done = _step(sender, waiting)
         if hung:
             return EXIT_HUNG
         if waiting.asked_to_stop and sender.at_rest:
             return 0
-        if not started:
+        if not done:
             waiting.sleep(_sleep_s(sender, store, clock))
 
 

@@ -21,6 +21,7 @@ from mailer.errors import SettingFault, SettingsError
 from mailer.vocabulary import UncertainPolicy
 
 JWT_SECRET_MIN_BYTES: Final = 32
+SES_VARIABLE: Final = "AWS_SES_FROM_EMAIL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +259,7 @@ class Settings:
     )
     from_email: str | None = _setting(
         "FROM_EMAIL",
-        "AWS_SES_FROM_EMAIL",
+        SES_VARIABLE,
         default=None,
         parse=_mail_address,
         accepted="address@domain or Name <address@domain>",
@@ -366,19 +367,15 @@ class Settings:
         accepted="a secret access key",
         doc="For the ses transport.",
     )
+    asks_for_ses: bool = False
+    """AWS_SES_FROM_EMAIL is set, by which the reference's clients choose SES."""
     chosen_because: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Field name → where its value came from; for `mailer config`."""
 
     @property
     def transport_name(self) -> str:
         """The transport of mails that name none."""
-        if self.transport:
-            return self.transport
-        return (
-            "ses"
-            if "AWS_SES_FROM_EMAIL" in self.chosen_because.get("from_email", "")
-            else "maildir"
-        )
+        return self.transport or ("ses" if self.asks_for_ses else "maildir")
 
     @property
     def listen(self) -> tuple[str, int]:
@@ -407,7 +404,7 @@ def load(environ: Mapping[str, str], dotenv_path: Path | None = None) -> Setting
 
     Raises SettingsError naming every fault.
     """
-    in_file = dotenv_values(dotenv_path) if dotenv_path and dotenv_path.is_file() else {}
+    in_file = _dotenv(dotenv_path)
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     faults: list[SettingFault] = []
@@ -423,7 +420,18 @@ def load(environ: Mapping[str, str], dotenv_path: Path | None = None) -> Setting
                 faults.append(SettingFault(name, _problem(variable, error), variable.accepted))
     if faults:
         raise SettingsError(faults)
-    return Settings(**values, chosen_because=origins)
+    asks_for_ses = bool(environ.get(SES_VARIABLE) or in_file.get(SES_VARIABLE))
+    return Settings(**values, asks_for_ses=asks_for_ses, chosen_because=origins)
+
+
+def _dotenv(path: Path | None) -> Mapping[str, str | None]:
+    if path is None or not path.is_file():
+        return {}
+    try:
+        return dotenv_values(path, interpolate=False)  # a secret may well hold ${
+    except (OSError, UnicodeDecodeError) as error:
+        fault = SettingFault(str(path), f"can't be read: {error}", "UTF-8 lines NAME=value")
+        raise SettingsError([fault]) from None
 
 
 def _problem(variable: Variable, error: ValueError) -> str:

@@ -124,14 +124,15 @@ class Unsubscribe:
         )
 
         def unsubscribe(store: Store) -> None:
-            if not _learn(store, event, now_ms):
-                store.suppressions.add(
-                    email,
-                    scope=scope,
-                    reason=SuppressionReason.UNSUBSCRIBE,
-                    detail=f"by a link in mail {request_id}",
-                    now_ms=now_ms,
-                )
+            _learn(store, event, now_ms)
+            # Also when the mail is gone, or was unsubscribed from before and then allowed again.
+            store.suppressions.add(
+                email,
+                scope=scope,
+                reason=SuppressionReason.UNSUBSCRIBE,
+                detail=f"by a link in mail {request_id}",
+                now_ms=now_ms,
+            )
 
         await self._backend.writer.run(unsubscribe)
         _give_page(resp, self._done)
@@ -174,12 +175,10 @@ def _post(
         log.warning("a tracking event was not recorded: %s", error)
 
 
-def _learn(store: Store, event: ProviderEvent, now_ms: int) -> bool:
-    """Record what is told of a mail; False when it is no longer there."""
-    if event.request_id is None or store.mails.find_id(event.request_id) is None:
-        return False
-    store.events.learn([event], now_ms=now_ms)
-    return True
+def _learn(store: Store, event: ProviderEvent, now_ms: int) -> None:
+    """Record what is told of a mail that is still there."""
+    if event.request_id is not None and store.mails.find_id(event.request_id) is not None:
+        store.events.learn([event], now_ms=now_ms)
 
 
 def _give_page(resp: falcon.asgi.Response, page: bytes) -> None:

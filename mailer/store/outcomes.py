@@ -182,6 +182,10 @@ class Outcomes:
         writing.finish()
         return uncertain, waiting
 
+    def to_settle(self, *, now_ms: int) -> bool:
+        """Whether `settle` would find any: a read, for the idle."""
+        return bool(self._db.all(_TO_SETTLE, (now_ms, 1)))
+
     def settle(self, *, now_ms: int, step: int) -> int:
         """Decide by policy the uncertain mails whose grace has ended; how many there were."""
         writing = _Writing(self._db, now_ms)

@@ -7,7 +7,6 @@ way: mail of paused topics is parked, suppressed and expired mail is finished. C
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -75,7 +74,9 @@ UPDATE messages SET expired = 1 WHERE batch = ? AND expires_at_ms <= ? AND expir
 # Whatever the wall clock says, mail that waits for its turn only is due.
 _EVER: Final = 2**62
 
-PARKED_A_CLAIM: Final = 1_000
+MOVED_A_CLAIM: Final = 1_000
+"""So many mails that may not go are moved aside in one claim; the next goes on."""
+LOOKED_AT_ONCE: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,15 @@ class Lease:
     slot_id: int
     slot: Slot
     mails: tuple[ClaimedMail, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a claim gave."""
+
+    leases: list[Lease]
+    moved_aside: int
+    """Mails that stood before others and may not go now; there may be more of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +153,7 @@ class Queue:
         found = [self._db.one(_NEXT_DUE, (transport, lane)) for lane in Lane]
         return min((row[0] for row in found if row and row[0] is not None), default=None)
 
-    def claim(self, ask: Ask, *, now_ms: int, now_us: int) -> list[Lease]:
+    def claim(self, ask: Ask, *, now_ms: int, now_us: int) -> Claim:
         """Lease due mails and their slots, in the running transaction."""
         if ask.alone:
             return self._claim_alone(ask, now_ms, now_us)
@@ -157,69 +167,66 @@ class Queue:
         if ask.batch_size > 1:
             slots = slots[: ask.calls]  # each is a call of its own
         tally = Tally()
-        room = sum(slot.recipients for slot in slots)
-        if ask.quota is not None:
-            room = min(room, max(0, ask.quota))
-        mails = self._take(ask, Lane.INTERACTIVE, room, now_ms, tally)
-        bulk_room = min(room - len(mails), ask.calls_bulk * ask.batch_size)
-        if ask.bulk_quota is not None:
-            bulk_room = min(bulk_room, max(0, ask.bulk_quota))
-        mails += self._take(ask, Lane.BULK, bulk_room, now_ms, tally)
-        leases = self._lease(ask, mails, slots, now_ms, tally)
+        room = _within(ask.quota, sum(slot.recipients for slot in slots))
+        mails, moved = self._take(ask, Lane.INTERACTIVE, room, now_ms, tally)
+        for_bulk = min(room - len(mails), ask.calls_bulk * ask.batch_size)
+        bulk, bulk_moved = self._take(
+            ask, Lane.BULK, _within(ask.bulk_quota, for_bulk), now_ms, tally
+        )
+        leases = self._lease(ask, mails + bulk, slots, now_ms, tally)
         tally.write(self._db)
-        return leases
+        return Claim(leases, moved + bulk_moved)
 
-    def _claim_alone(self, ask: Ask, now_ms: int, now_us: int) -> list[Lease]:
+    def _claim_alone(self, ask: Ask, now_ms: int, now_us: int) -> Claim:
         slots = self._slots.plan(
             ask.transport, ask.limit, now_us=now_us, recipients=1, batch_size=ask.batch_size
         )
         tally = Tally()
         mails: list[_Candidate] = []
-        for lane in Lane:
-            if slots and not mails and ask.quota != 0:
-                mails = self._sorted_out(
-                    self._candidates(ask.transport, WaitsFor.ALONE, lane, _EVER, 1),
-                    ask.transport,
-                    now_ms,
-                    tally,
-                )
+        moved = 0
+        for lane, quota in ((Lane.INTERACTIVE, ask.quota), (Lane.BULK, ask.bulk_quota)):
+            if slots and not mails and _within(quota, 1):
+                found = self._candidates(ask.transport, WaitsFor.ALONE, lane, _EVER, 1)
+                mails = self._sorted_out(found, ask.transport, now_ms, tally)
+                moved += len(found) - len(mails)
         leases = self._lease(ask, mails, slots, now_ms, tally)
         tally.write(self._db)
-        return leases
+        return Claim(leases, moved)
 
-    def _take(self, ask: Ask, lane: Lane, room: int, now_ms: int, tally: Tally) -> list[_Candidate]:
-        """Up to `room` mails of a lane that may go, oldest due first."""
+    def _take(
+        self, ask: Ask, lane: Lane, room: int, now_ms: int, tally: Tally
+    ) -> tuple[list[_Candidate], int]:
+        """Up to `room` mails of a lane that may go, oldest due first; how many were moved aside."""
         taken: list[_Candidate] = []
-        looked_at = 0
-        while len(taken) < room and looked_at < room + PARKED_A_CLAIM:
+        moved = 0
+        look_at = room
+        while len(taken) < room and moved < MOVED_A_CLAIM:
             waiting = sorted(
                 (
-                    *self._candidates(ask.transport, WaitsFor.TURN, lane, _EVER, room),
-                    *self._candidates(ask.transport, WaitsFor.DUE_TIME, lane, now_ms, room),
+                    *self._candidates(ask.transport, WaitsFor.TURN, lane, _EVER, look_at),
+                    *self._candidates(ask.transport, WaitsFor.DUE_TIME, lane, now_ms, look_at),
                 ),
                 key=lambda candidate: (candidate.mail.due_at_ms, candidate.mail.id),
             )
             already = {candidate.mail.id for candidate in taken}
-            found = [c for c in waiting if c.mail.id not in already][: room - len(taken)]
-            if not found:
-                break
-            looked_at += len(found)
+            found = [c for c in waiting if c.mail.id not in already][: look_at - len(taken)]
             good = self._sorted_out(found, ask.transport, now_ms, tally)
             taken += good
+            moved += len(found) - len(good)
             if len(good) == len(found):
                 break
-        return taken
+            look_at = max(room, LOOKED_AT_ONCE)  # more of the same is likely to follow
+        return taken[:room], moved
 
     def _candidates(
         self, transport: str, waits_for: WaitsFor, lane: Lane, latest_due_ms: int, limit: int
-    ) -> Iterator[_Candidate]:
+    ) -> list[_Candidate]:
         rows = self._db.all(_CANDIDATES, (transport, waits_for, lane, latest_due_ms, limit))
-        for row in rows:
-            yield _candidate(row)
+        return [_candidate(row) for row in rows]
 
     def _sorted_out(
         self,
-        candidates: Iterator[_Candidate] | list[_Candidate],
+        candidates: list[_Candidate],
         transport: str,
         now_ms: int,
         tally: Tally,
@@ -294,6 +301,10 @@ class Queue:
             done += len(expired) + 1 + (last_id - first_id) // LOOKED_AT_A_STEP
         tally.write(self._db)
         return done
+
+
+def _within(quota: int | None, wanted: int) -> int:
+    return wanted if quota is None else max(0, min(quota, wanted))
 
 
 def _candidate(row: tuple[Any, ...]) -> _Candidate:

@@ -88,6 +88,12 @@ class Slots:
         """A sender that ended at `since_us` can't have used the slots that begin later."""
         self._db.run("DELETE FROM slots WHERE sender = ? AND at_us > ?", (sender, since_us))
 
+    def to_forget(self, before_us: int) -> bool:
+        """Whether `forget` would find any: a read, for the idle."""
+        return (
+            self._db.one("SELECT 1 FROM slots WHERE until_us < ? LIMIT 1", (before_us,)) is not None
+        )
+
     def forget(self, before_us: int) -> None:
         """Remove slots too old to count in any window."""
         self._db.run("DELETE FROM slots WHERE until_us < ?", (before_us,))

@@ -7,7 +7,7 @@ from itertools import chain, pairwise
 
 import pytest
 
-from mailer.store.queue import PARKED_A_CLAIM
+from mailer.store.queue import MOVED_A_CLAIM
 from mailer.vocabulary import Lane, OutcomeKind, State, SuppressionReason, WaitsFor
 from tests.store.world import DAY_MS, World, ask, message, people, rate
 
@@ -173,7 +173,7 @@ def test_a_paused_mail_that_ended_its_sender_comes_back_to_be_sent_alone(world: 
 
 
 def test_a_long_paused_head_hides_no_other_mail(world: World) -> None:
-    world.accept(*people(PARKED_A_CLAIM * 3), topic_id="paused")
+    world.accept(*people(MOVED_A_CLAIM * 3), topic_id="paused")
     (other,) = world.accept("z@x.org", topic_id="alerts")
     pause(world, "paused")
     claims = [world.claim_ids(calls=2) for _ in range(4)]

@@ -83,7 +83,7 @@ class World:
     def claim_leases(self, store: Store | None = None, **changes: Any) -> list[Lease]:
         store = store or self.store
         with store.write():
-            return store.queue.claim(ask(**changes), now_ms=self.now_ms, now_us=self.now_us)
+            return store.queue.claim(ask(**changes), now_ms=self.now_ms, now_us=self.now_us).leases
 
     def claim(self, store: Store | None = None, **changes: Any) -> list[ClaimedMail]:
         """Every mail of the leases of one claim, in their order."""

@@ -161,6 +161,18 @@ def test_bulk_mail_leaves_sessions_for_interactive_mail(post: Post, gate: thread
     work(sender, lambda: urgent in transport.sent)
 
 
+def test_a_paused_head_of_the_queue_does_not_make_a_sender_sleep(post: Post) -> None:
+    post.world.accept(*people(3_000), topic_id="paused")
+    with post.world.store.write():
+        post.world.store.topics.pause("paused")
+    (behind,) = post.world.accept("behind@x.org")
+    sender = post.sender(Memory())
+    work(sender, lambda: sender.sessions[0].idle)
+    while post.world.state(behind) is State.PENDING:
+        assert sender.step()
+    post.step_until(sender, [behind], State.SENT)
+
+
 def test_mail_that_ended_its_sender_goes_alone(post: Post, gate: threading.Event) -> None:
     dead = post.world.new_sender()
     poison = post.world.accept(*people(2))

@@ -200,6 +200,19 @@ def test_the_references_name_of_the_sender_is_an_alias(tmp_path: Path) -> None:
     assert settings.from_email == "env@x.org"
     both = {"AWS_SES_FROM_EMAIL": "ses@x.org", "FROM_EMAIL": "own@x.org"}
     assert load(both).from_email == "own@x.org"
+    assert load(both).transport_name == "ses"
+
+
+def test_a_file_that_is_no_text_is_a_fault_and_secrets_are_taken_as_they_are(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / ".env"
+    path.write_bytes(b"FROM_EMAIL=\xff\xfe\n")
+    with pytest.raises(SettingsError, match=r"\.env.*UTF-8"):
+        load({}, path)
+    secret = "${HOME}" + LONG
+    path.write_text(f"API_KEY='{secret}'\n")
+    assert load({}, path).api_key == secret
 
 
 @pytest.mark.parametrize(
