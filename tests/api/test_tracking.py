@@ -196,8 +196,10 @@ def test_an_added_url_changes_nothing(tracked: Service, key: bytes) -> None:
     assert answer.headers["Location"] == "https://example.com/"
 
 
-def leave_token(key: bytes, request_id: str, scope: str = "") -> str:
-    return tokens.sign_unsubscribe(key, request_id, "reader@example.com", scope)
+def leave_token(
+    key: bytes, request_id: str, scope: str = "", email: str = "reader@example.com"
+) -> str:
+    return tokens.sign_unsubscribe(key, request_id, email, scope)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +249,8 @@ def test_the_page_runs_nothing_and_asks_before_it_does(tracked: Service, key: by
 
 
 def test_a_mail_that_is_gone_is_answered_like_any_other(tracked: Service, key: bytes) -> None:
-    known = leave_token(key, sent(tracked, "gone", "gone@example.com"), "gone")
+    mail = sent(tracked, "gone", "gone@example.com")
+    known = leave_token(key, mail, "gone", "gone@example.com")
     gone = leave_token(key, "abcdef-0", "other")
 
     answers = [
