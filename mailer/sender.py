@@ -22,6 +22,7 @@ from mailer.mail import ClaimedMail, Content
 from mailer.retry import block_s
 from mailer.settings import Settings
 from mailer.store import Store
+from mailer.store.housekeeping import RESERVE_BYTES
 from mailer.store.outcomes import Attempted
 from mailer.store.queue import Ask, Lease
 from mailer.store.slots import UNLIMITED_SLOT, UsedSlot
@@ -115,7 +116,8 @@ class Sender:
 
         For a full disk: mail that was handed over must be known as sent.
         """
-        if self._finished and self._store.housekeeping.give_up_reserve():
+        disk = self._store.housekeeping
+        if self._finished and disk.free_bytes() < RESERVE_BYTES and disk.give_up_reserve():
             log.warning("the disk is full: gave up the reserve to record what was handed over")
             finished, uses = self._finished[:], self._uses.known()
             with self._store.write():

@@ -134,9 +134,10 @@ CREATE TABLE mails (
     data TEXT,
     checksum INTEGER NOT NULL,
     transport TEXT NOT NULL,
-    lane TEXT NOT NULL,
-    state TEXT NOT NULL,
-    waits_for TEXT,
+    lane TEXT NOT NULL CHECK (lane IN ('interactive', 'bulk')),
+    state TEXT NOT NULL CHECK (state IN ('pending', 'sending', 'sent', 'delivered', 'bounced',
+        'complained', 'failed', 'uncertain', 'cancelled', 'suppressed')),
+    waits_for TEXT CHECK (waits_for IN ('turn', 'due_time', 'topic', 'alone')),
     due_at_ms INTEGER NOT NULL,
     first_due_at_ms INTEGER NOT NULL,
     state_at_ms INTEGER NOT NULL,
@@ -148,7 +149,9 @@ CREATE TABLE mails (
     settle_at_ms INTEGER,
     opened_at_ms INTEGER,
     provider_id TEXT,
-    detail TEXT
+    detail TEXT,
+    CHECK ((state = 'pending') = (waits_for IS NOT NULL)),
+    CHECK (cancel_requested IN (0, 1))
 ) STRICT;
 
 CREATE INDEX mails_queue ON mails (transport, waits_for, lane, due_at_ms, id)
