@@ -34,7 +34,8 @@ class SesTransport:
 
     max_in_flight = 16
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, client: Client | None = None) -> None:
+        """The client is made when it is first needed, unless there is one already."""
         self.account = account
         self.batch_size = bulk.MAX_ENTRIES if account.bulk else 1
         self.reports_events = account.tells_events
@@ -43,7 +44,7 @@ class SesTransport:
             account.connect_timeout_s + account.read_timeout_s
         )
         self._lock = threading.Lock()
-        self._client: Client | None = None
+        self._client = client
         self._greeted = False
         self._said: set[str] = set()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from mailer_ses import bulk
-from mailer_ses.account import Account
+from mailer_ses.account import Account, Client
 from mailer_ses.transport import SesTransport
 
 from mailer.hookspecs import Envelope
@@ -66,10 +66,10 @@ def assert_same(given: list[Envelope], arrived: list[dict[str, Any]]) -> None:
 @pytest.mark.parametrize("in_bulk", [True, False], ids=["bulk", "single"])
 @pytest.mark.parametrize("name", AWKWARD)
 def test_awkward_bodies(
-    ses: FakeSes, account: Account, name: str, *, in_bulk: bool, escapes: bool
+    ses: FakeSes, account: Account, client: Client, name: str, *, in_bulk: bool, escapes: bool
 ) -> None:
     ses.told(escapes=escapes)
-    transport = SesTransport(replace(account, bulk=in_bulk))
+    transport = SesTransport(replace(account, bulk=in_bulk), client)
     given = mails(AWKWARD[name], AWKWARD[name] + "{{y}}")
 
     assert_same(given, sent(transport, ses, given))

@@ -24,6 +24,10 @@ def with_our_message_id(message: bytes) -> bytes:
 
 class TestSes(TransportContract):
     @pytest.fixture
+    def transport(self, ses: FakeSes, account: Account) -> SesTransport:
+        return SesTransport(account)
+
+    @pytest.fixture
     def received(self, ses: FakeSes) -> Received:
         return lambda: [with_our_message_id(raw(mail)) for mail in ses.mails()]
 

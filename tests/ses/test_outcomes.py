@@ -263,13 +263,13 @@ def test_wrong_credentials_keep_mail_from_being_claimed(
 
 
 def test_no_credentials_at_all(
-    ses: FakeSes, transport: SesTransport, monkeypatch: pytest.MonkeyPatch
+    ses: FakeSes, account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
 
     with pytest.raises(TransportUnreachable, match="AWS_ACCESS_KEY_ID"):
-        transport.open()
+        SesTransport(account).open()
 
 
 def test_mails_that_no_one_can_write_are_rejected_alone(
