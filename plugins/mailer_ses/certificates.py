@@ -12,10 +12,9 @@ import http.client
 import re
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -62,7 +61,14 @@ class _Trusted:
 class Certificates:
     """Those seen so far; usable by several threads."""
 
-    def __init__(self, directory: Path | None = None, connect: Connect = connect) -> None:
+    def __init__(
+        self,
+        directory: Path | None = None,
+        connect: Connect = connect,
+        roots: Sequence[x509.Certificate] = (),
+    ) -> None:
+        """Without `roots`, the public ones or those in the directory count."""
+        self._roots = roots or _roots(directory)
         self._directory = directory
         self._connect = connect
         self._trusted: dict[tuple[str, str], _Trusted] = {}
@@ -97,7 +103,7 @@ class Certificates:
             raise refusal("SigningCertURL", "its certificate was not issued to SNS")
         if not issuers and self._directory is None:
             issuers = [self._issuer(leaf)]
-        policy = PolicyBuilder().store(Store(self._roots())).time(now.astimezone(UTC))
+        policy = PolicyBuilder().store(Store(list(self._roots))).time(now.astimezone(UTC))
         try:
             policy.build_server_verifier(x509.DNSName(name)).verify(leaf, issuers)
         except VerificationError as error:
@@ -115,12 +121,6 @@ class Certificates:
             return (self._directory / file).read_bytes()
         except FileNotFoundError:
             raise ConnectionError(f"SNS_CERT_DIR has no {file}") from None
-
-    def _roots(self) -> list[x509.Certificate]:
-        own = self._directory / "roots.pem" if self._directory else None
-        if own and own.exists():
-            return x509.load_pem_x509_certificates(own.read_bytes())
-        return list(_public_roots())
 
     def _issuer(self, leaf: x509.Certificate) -> x509.Certificate:
         url = _issuer_url(leaf)
@@ -153,13 +153,15 @@ class Certificates:
         return content
 
 
-@lru_cache(maxsize=1)
-def _public_roots() -> tuple[x509.Certificate, ...]:
-    """Those of the authorities AWS has certificates from; the others have no say here."""
+def _roots(directory: Path | None) -> list[x509.Certificate]:
+    """Of the public ones, those AWS has certificates from; the others have no say here."""
+    own = directory / "roots.pem" if directory else None
+    if own and own.exists():
+        return x509.load_pem_x509_certificates(own.read_bytes())
     bundle = Path(certifi.where()).read_text("ascii", "ignore")
     ders = (ssl.PEM_cert_to_DER_cert(found[0]) for found in _PEM.finditer(bundle))
     ours = (der for der in ders if any(name in der for name in _AUTHORITIES))
-    return tuple(x509.load_der_x509_certificate(der) for der in ours)
+    return [x509.load_der_x509_certificate(der) for der in ours]
 
 
 def _names(leaf: x509.Certificate) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 FIELDS = {
     "Notification": ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"),
@@ -79,8 +79,35 @@ class Authority:
         }
 
 
+@dataclass
+class Chain:
+    """A root, an authority below it, and a signing certificate that says where that one lies."""
+
+    root: x509.Certificate
+    issuer: x509.Certificate
+    leaf: x509.Certificate
+
+    @classmethod
+    def make(cls, issuer_url: str) -> Chain:
+        root_key, issuer_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        name = "sns.amazonaws.com"
+        return cls(
+            _certificate("root", "root", root_key, root_key, ca=True),
+            _certificate("issuer", "root", issuer_key, root_key, ca=True),
+            _certificate(name, "issuer", key, issuer_key, issuer_url=issuer_url),
+        )
+
+
 def _certificate(
-    subject: str, issuer: str, key: Any, issuer_key: Any, *, ca: bool = False, days: int = 30
+    subject: str,
+    issuer: str,
+    key: Any,
+    issuer_key: Any,
+    *,
+    ca: bool = False,
+    days: int = 30,
+    issuer_url: str = "",
 ) -> x509.Certificate:
     now = datetime.now(UTC)
     usage = x509.KeyUsage(not ca, False, not ca, False, False, ca, ca, False, False)
@@ -103,6 +130,11 @@ def _certificate(
         builder = builder.add_extension(
             x509.SubjectAlternativeName([x509.DNSName(subject)]), critical=False
         ).add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+    if issuer_url:
+        description = x509.AccessDescription(
+            AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier(issuer_url)
+        )
+        builder = builder.add_extension(x509.AuthorityInformationAccess([description]), False)
     return builder.sign(issuer_key, hashes.SHA256())
 
 

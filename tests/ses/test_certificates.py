@@ -11,12 +11,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from mailer_ses.certificates import MAX_BYTES, Certificates
 from mailer_ses.sns import Topic
 
 from mailer.errors import InvalidRequest
 from tests.certificates import Certificates as Tls
-from tests.ses.authority import GOOD, Authority
+from tests.ses.authority import GOOD, Authority, Chain
 from tests.ses.events import TOPIC_ARN
 
 
@@ -101,10 +102,11 @@ def test_a_certificate_not_yet_in_the_directory_may_come(authority: Authority) -
 
 
 class Aws:
-    """A TLS server in the place of SNS's hosts; it answers as told, and counts."""
+    """Servers in the place of SNS's hosts and of an authority's; they answer as told, and count."""
 
     def __init__(self, tls: ssl.SSLContext, ca_file: Path, body: bytes) -> None:
         self.status, self.body, self.headers = 200, body, dict[str, str]()
+        self.issuer = b""
         self.asked: list[str] = []
         aws = self
 
@@ -115,27 +117,28 @@ class Aws:
                 for name, value in aws.headers.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(aws.body)
+                self.wfile.write(aws.body if self.path.endswith(".pem") else aws.issuer)
 
             def log_message(self, *_: object) -> None:
                 pass
 
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
+        self._servers = {tls: HTTPServer(("127.0.0.1", 0), Handler) for tls in (True, False)}
+        self._servers[True].socket = tls.wrap_socket(self._servers[True].socket, server_side=True)
         self._trust = ssl.create_default_context(cafile=ca_file)
-        self._thread = threading.Thread(target=self.server.serve_forever, daemon=True)
-        self._thread.start()
+        for server in self._servers.values():
+            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
 
     def connect(self, host: str, tls: bool) -> http.client.HTTPConnection:
-        assert tls
-        assert host == TOPIC.host
-        port = self.server.server_address[1]
+        assert host == (TOPIC.host if tls else "crt.r2m01.amazontrust.com")
+        port = self._servers[tls].server_address[1]
+        if not tls:
+            return http.client.HTTPConnection("localhost", port, timeout=5)
         return http.client.HTTPSConnection("localhost", port, timeout=5, context=self._trust)
 
     def stop(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self._thread.join()
+        for server in self._servers.values():
+            server.shutdown()
+            server.server_close()
 
 
 @pytest.fixture
@@ -202,3 +205,53 @@ def test_a_leaf_alone_needs_an_issuer_that_aws_publishes(
     aws_hosts.body = (authority.directory / GOOD).read_bytes()
     with pytest.raises(OSError, match="SNS_CERT_DIR"):
         fetching(aws_hosts).key(TOPIC, GOOD, now())
+
+
+ISSUER_URL = "http://crt.r2m01.amazontrust.com/r2m01.cer"
+
+
+@pytest.fixture(scope="module")
+def chain() -> Chain:
+    return Chain.make(ISSUER_URL)
+
+
+def serve(aws: Aws, chain: Chain) -> Certificates:
+    aws.body = chain.leaf.public_bytes(Encoding.PEM)
+    aws.issuer = chain.issuer.public_bytes(Encoding.DER)
+    return Certificates(None, aws.connect, [chain.root])
+
+
+def test_leaf_and_issuer_are_fetched_once_and_trusted_for_their_root(
+    aws_hosts: Aws, chain: Chain
+) -> None:
+    certificates = serve(aws_hosts, chain)
+
+    keys = {id(certificates.key(TOPIC, GOOD, now())) for _ in range(5)}
+
+    assert len(keys) == 1
+    assert aws_hosts.asked == [f"/{GOOD}", "/r2m01.cer"]
+
+
+def test_an_issuer_that_did_not_sign_it_vouches_for_nothing(aws_hosts: Aws, chain: Chain) -> None:
+    certificates = serve(aws_hosts, chain)
+    aws_hosts.issuer = Chain.make(ISSUER_URL).issuer.public_bytes(Encoding.DER)
+    with pytest.raises(InvalidRequest, match="not to be trusted"):
+        certificates.key(TOPIC, GOOD, now())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://169.254.169.254/latest/meta-data",
+        "http://crt.r2m01.amazontrust.com.evil.test/r2m01.cer",
+        "http://crt.r2m01.amazontrust.com:8080/r2m01.cer",
+        "http://u@crt.r2m01.amazontrust.com/r2m01.cer",
+        "file:///etc/passwd",
+    ],
+)
+def test_issuers_are_fetched_from_known_places_only(aws_hosts: Aws, url: str) -> None:
+    certificates = serve(aws_hosts, Chain.make(url))
+    with pytest.raises(OSError, match="SNS_CERT_DIR"):
+        certificates.key(TOPIC, GOOD, now())
+
+    assert aws_hosts.asked == [f"/{GOOD}"]
