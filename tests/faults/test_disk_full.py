@@ -74,7 +74,7 @@ def test_what_was_handed_over_is_on_record_though_the_disk_is_full(
     # Checkpoints would let the WAL begin anew instead of growing: a reader holds them back.
     with reading(database), Load(run, clients=2, pause_s=0.02) as load:
         wait_for_mails(sink, 20)
-        # A reader that needs nothing of the WAL lets it begin anew: then its old length comes first.
+        # If the reader needs nothing of it, the WAL begins anew, with its old length to fill.
         wal = disk / "mailer.db-wal"
         length = wal.stat().st_size
         until(lambda: wal.stat().st_size > length, within_s=30)
