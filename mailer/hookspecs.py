@@ -156,5 +156,6 @@ def mailer_notifications(
 
     Header names are lower case. Return None when it is not from your provider, the events it
     tells (perhaps none) when it is genuine. Raise `InvalidRequest` when it claims to be from
-    your provider and can't be trusted: nothing of it is stored.
+    your provider and can't be trusted: nothing of it is stored. Raise OSError when it can't be
+    judged now (a certificate can't be fetched): the provider is answered 503 and tells it again.
     """

@@ -100,6 +100,15 @@ def _bind(value: str) -> tuple[str, int]:
     return str(address), _integer(1, 65535)(port)
 
 
+def _topic_arns(value: str) -> tuple[str, ...]:
+    arns = tuple(arn.strip() for arn in value.split(",") if arn.strip())
+    if not all(
+        re.fullmatch(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[\w.-]{1,256}", a) for a in arns
+    ):
+        raise ValueError("not a list of SNS topic ARNs")
+    return arns
+
+
 def _secret_key(value: str) -> str:
     if len(value.encode()) < JWT_SECRET_MIN_BYTES:
         raise ValueError(
@@ -366,6 +375,35 @@ class Settings:
         parse=_text,
         accepted="a secret access key",
         doc="For the ses transport.",
+    )
+    ses_configuration_set: str | None = _setting(
+        "SES_CONFIGURATION_SET",
+        default=None,
+        parse=_text,
+        accepted="the name of a configuration set",
+        doc="For the ses transport: the set that publishes its events.",
+    )
+    ses_bulk: bool = _setting(
+        "SES_BULK",
+        default=True,
+        parse=_switch,
+        accepted="1 or 0",
+        doc="For the ses transport: send up to 50 mails in one call where their content allows.",
+    )
+    sns_topic_arns: tuple[str, ...] = _setting(
+        "SNS_TOPIC_ARNS",
+        default=(),
+        parse=_topic_arns,
+        accepted="arn:aws:sns:REGION:ACCOUNT:NAME, several separated by commas",
+        doc="The SNS topics by which SES tells what became of mail; no other is believed.",
+    )
+    sns_cert_dir: Path | None = _setting(
+        "SNS_CERT_DIR",
+        default=None,
+        parse=_path,
+        accepted="a directory of PEM files",
+        doc="Certificates to check SNS messages with, instead of those fetched from AWS:"
+        " for tests and closed networks.",
     )
     asks_for_ses: bool = False
     """AWS_SES_FROM_EMAIL is set, by which the reference's clients choose SES."""

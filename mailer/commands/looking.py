@@ -85,12 +85,14 @@ def _settings(settings: Settings) -> list[dict[str, Any]]:
 def _written(value: object) -> str | None:
     """A value much as it would be written in `.env`."""
     match value:
-        case None:
+        case None | ():
             return None
         case bool():
             return "1" if value else "0"
         case (str(host), int(port)):
             return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        case tuple():
+            return ",".join(map(str, value))
         case float():
             return f"{value:g}"
         case _:

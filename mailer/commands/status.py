@@ -93,7 +93,7 @@ def look(store: Store, settings: Settings, clock: Clock) -> dict[str, Any]:
             {
                 "transport": block.transport,
                 "reason": block.blocked_reason,
-                "for_s": (block.blocked_until_us - now_us) / 1_000_000,
+                "for_s": max(0.0, (block.blocked_until_us - now_us) / 1_000_000),
             }
             for block in store.status.blocks(now_us)
         ],

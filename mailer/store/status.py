@@ -26,7 +26,7 @@ class Depth:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A transport its provider has paused."""
+    """A transport its provider has paused, or can't be reached; the latter has no instant."""
 
     transport: str
     blocked_until_us: int
@@ -46,7 +46,7 @@ class Status:
     def blocks(self, now_us: int) -> list[Block]:
         rows = self._db.all(
             "SELECT transport, blocked_until_us, blocked_reason FROM transports"
-            " WHERE blocked_until_us > ?",
+            " WHERE blocked_until_us > ? OR blocked_reason <> ''",
             (now_us,),
         )
         return [Block(*row) for row in rows]

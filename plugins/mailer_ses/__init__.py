@@ -20,8 +20,7 @@ __all__ = ["mailer_notifications", "mailer_transports"]
 
 @hookimpl
 def mailer_transports(settings: Settings) -> Mapping[str, Transport]:
-    from_ses = "AWS_SES_FROM_EMAIL" in settings.chosen_because.get("from_email", "")
-    if settings.transport != "ses" and not from_ses:
+    if settings.transport != "ses" and not settings.asks_for_ses:
         return {}
     from mailer_ses.account import Account
     from mailer_ses.transport import SesTransport

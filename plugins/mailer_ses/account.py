@@ -79,9 +79,9 @@ class Account:
             from_email=settings.default_from,
             access_key_id=settings.aws_access_key_id if from_file else None,
             secret_access_key=settings.aws_secret_access_key if from_file else None,
-            configuration_set=getattr(settings, "ses_configuration_set", None),
-            bulk=getattr(settings, "ses_bulk", True),
-            tells_events=bool(getattr(settings, "sns_topic_arns", ())),
+            configuration_set=settings.ses_configuration_set,
+            bulk=settings.ses_bulk,
+            tells_events=bool(settings.sns_topic_arns),
         )
 
 

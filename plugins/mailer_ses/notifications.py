@@ -23,11 +23,11 @@ def received(
     settings: Settings, headers: Mapping[str, str], body: bytes, now: datetime
 ) -> Sequence[ProviderEvent] | None:
     """The events told; None when it is not SNS's. Raises InvalidRequest or OSError, see `sns`."""
-    directory = getattr(settings, "sns_cert_dir", None)
+    directory = settings.sns_cert_dir
     found = sns.verified(
         headers,
         body,
-        topic_arns=tuple(getattr(settings, "sns_topic_arns", ())),
+        topic_arns=settings.sns_topic_arns,
         key_of=partial(_certificates(directory).key, now=now),
         now=now,
     )

@@ -152,9 +152,9 @@ def test_run_says_that_its_port_is_taken(installation: Installation) -> None:
 def test_a_transport_that_is_not_there_stops_the_start(installation: Installation) -> None:
     installation.mailer("migrate")
     for command in ("serve", "supervise", "run"):
-        done = installation.mailer(command, AWS_SES_FROM_EMAIL="shop@example.com")
+        done = installation.mailer(command, TRANSPORT="pigeon")
         assert done.returncode == 1
-        assert "ses is not configured or not installed" in done.stderr
+        assert "pigeon is not configured or not installed" in done.stderr
 
 
 def test_a_named_transport_is_told_with_its_origin(installation: Installation) -> None:

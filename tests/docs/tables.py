@@ -48,7 +48,7 @@ def _default(field_name: str, value: object) -> str:
         "max_age_s": "48h",
         "max_send_per_second": "12",
     }
-    if value is None:
+    if value in (None, ()):
         return ""
     return f"`{written.get(field_name, int(value) if isinstance(value, bool) else value)}`"
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -28,16 +26,6 @@ from tests.ses.test_sns import confirmation
 from tests.waiting import until
 
 
-@dataclass(frozen=True, kw_only=True)
-class SesSettings(Settings):
-    """The settings with those of SES's events."""
-
-    sns_topic_arns: tuple[str, ...] = ()
-    sns_cert_dir: Path | None = None
-    ses_configuration_set: str | None = None
-    ses_bulk: bool = True
-
-
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority.make(tmp_path_factory.mktemp("authority"))
@@ -45,7 +33,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture
 def settings(authority: Authority) -> Settings:
-    return SesSettings(sns_topic_arns=(TOPIC_ARN,), sns_cert_dir=authority.directory)
+    return Settings(sns_topic_arns=(TOPIC_ARN,), sns_cert_dir=authority.directory)
 
 
 def notified(
