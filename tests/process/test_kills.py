@@ -22,7 +22,7 @@ Start = Callable[..., Mailer]
 
 MAILS, KILLS = (10_000, 200) if FULL else (1_000, 20)
 RATE, POSTS_A_SECOND = 100, 40
-BETWEEN_KILLS = 20
+BETWEEN_KILLS = 40
 """So many mails must arrive after one kill before the next."""
 SMTP_IN_FLIGHT = 16
 """Calls one sender of the SMTP transport has in flight at most."""
@@ -108,7 +108,7 @@ def test_nothing_is_lost_whatever_is_killed(start: Start, smtp_sink: Sink) -> No
         killed_us = CLOCK.mono_us()
         kill_one(mailer, victim)
         pauses_s.append((arrives_after(smtp_sink, killed_us + 20_000) - killed_us) / 1e6)
-    client.join(120)
+    client.join(60 + MAILS / POSTS_A_SECOND)
     until(mailer.finished, within_s=60 + MAILS / RATE)
     arrived = [mail.request_id for mail in smtp_sink.mails()]
     uncertain = mailer.uncertain_events()
