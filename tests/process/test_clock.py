@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.process.conftest import FULL
 from tests.process.harness import CLOCK, Mailer, addresses, most_in_a_second
 from tests.waiting import until
 
@@ -70,7 +71,7 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", STEPS if FULL else ["an hour", "1970", "2106"])
 def test_sending_goes_on_at_the_limit(start: Start, wall_clock: WallClock, step: str) -> None:
     mailer = start(MAX_SEND_PER_SECOND=str(RATE), **wall_clock.environ)
     before = mailer.senders()
@@ -94,7 +95,7 @@ def test_sending_goes_on_at_the_limit(start: Start, wall_clock: WallClock, step:
     assert mailer.finished()
 
 
-@pytest.mark.parametrize("step_s", [SECOND, -SECOND, HOUR, -HOUR])
+@pytest.mark.parametrize("step_s", [SECOND, -SECOND, HOUR, -HOUR] if FULL else [SECOND, -HOUR])
 def test_scheduled_mail_is_early_by_the_step_at_most(
     start: Start, wall_clock: WallClock, step_s: int
 ) -> None:
@@ -112,7 +113,7 @@ def test_scheduled_mail_is_early_by_the_step_at_most(
     assert late_s >= -step_s - 0.1 if step_s > 0 else late_s >= 0
 
 
-@pytest.mark.parametrize("step_s", [-HOUR, HOUR])
+@pytest.mark.parametrize("step_s", [-HOUR, HOUR] if FULL else [-HOUR])
 def test_duties_go_on_and_settle_what_a_dead_sender_left(
     start: Start, wall_clock: WallClock, step_s: int
 ) -> None:

@@ -19,7 +19,7 @@ from tests.waiting import until
 
 Start = Callable[..., Mailer]
 
-SAMPLE = {"pwrite64": (1, 9, 24, 45), "fsync,fdatasync": (1, 4, 5), "sendto": (3, 4)}
+SAMPLE = {"pwrite64": (24, 45), "fsync,fdatasync": (1, 5), "sendto": (4,)}
 """Without MAILER_FULL: registering, claiming and recording; the mail's envelope and its data."""
 AFTER_THE_ANSWER = ("sendto", 5)
 """The session has its answer and wakes the main thread, which has not recorded it."""

@@ -17,9 +17,9 @@ from tests.waiting import until
 
 Start = Callable[..., Mailer]
 
-BURST_S = 12 if FULL else 5
+BURST_S = 12 if FULL else 4
 COMBINATIONS = [(rate, senders) for rate in (14, 100, 500) for senders in (1, 2, 4)]
-SOME = [(14, 1), (100, 2), (500, 4)]
+SOME = [(14, 1), (500, 4)]
 
 
 def post_burst(mailer: Mailer, mails: int) -> None:
@@ -64,7 +64,7 @@ def test_uneven_load_stays_within_the_limit_and_uses_it(
     assert mailer.uncertain_events() == {}
 
 
-@pytest.mark.parametrize(("rate", "senders"), COMBINATIONS if FULL else [(100, 2), (500, 4)])
+@pytest.mark.parametrize(("rate", "senders"), COMBINATIONS if FULL else [(100, 2)])
 def test_a_sender_killed_midway_changes_nothing_of_that(
     start: Start, rate: int, senders: int
 ) -> None:

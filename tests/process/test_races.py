@@ -19,7 +19,7 @@ from tests.waiting import until
 
 Start = Callable[..., Mailer]
 
-ROUNDS = 50 if FULL else 5
+ROUNDS = 50 if FULL else 3
 MAILS = 100
 RATE = 200
 IN_FLIGHT = 2 * 16

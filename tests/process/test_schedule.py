@@ -14,7 +14,7 @@ from tests.waiting import until
 
 Start = Callable[..., Mailer]
 
-ROUNDS = 100 if FULL else 10
+ROUNDS = 100 if FULL else 6
 BULK = 100_000
 
 
