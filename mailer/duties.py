@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 import schedule
 
@@ -26,6 +26,7 @@ from mailer.store.verify import verify
 log = logging.getLogger("mailer.duties")
 
 T = TypeVar("T")
+P = ParamSpec("P")
 Duty = Callable[[], None]
 Reached = dict[str, int]
 """Topics whose mail was too much for one turn, and the id that turn came to."""
@@ -36,6 +37,7 @@ STEPS: Final = 40
 """Transactions a duty makes before it lets the others have their turn."""
 CUT_SHORT_MS: Final = 60_000
 """A cancel that has made no step for so long has lost the request that made it."""
+SET_MS: Final = 3600 * 1000
 DAY_MS: Final = 24 * 3600 * 1000
 SENDS_KEPT_MINUTES: Final = 366 * 24 * 60
 SLOTS_KEPT_US: Final = 10 * WINDOW_US
@@ -189,6 +191,7 @@ def plan(
     """All duties and how many seconds lie between their turns."""
     retention_ms = settings.retention_days * DAY_MS
     kept_us = slots_kept_us(settings.max_send_per_second)
+    steady = SteadyWallClock(clock)
     cancels: Reached = {}
     resumes: Reached = {}
     duties: list[tuple[int, Duty]] = [
@@ -200,12 +203,41 @@ def plan(
         (5, lambda: expire(store, clock.wall_ms())),
         (10, lambda: finish_cancels(store, clock.wall_ms(), cancels)),
         (10, lambda: finish_resumes(store, clock.wall_ms(), resumes)),
-        (10, lambda: prune(store, clock.wall_ms(), retention_ms)),
+        (10, lambda: steady.unless_set(prune, store, clock.wall_ms(), retention_ms)),
         (300, quotas.ask),
         (24 * 3600, store.housekeeping.optimize),
         (24 * 3600, check.begin),
     ]
     return Schedule(duties)
+
+
+class SteadyWallClock:
+    """Holds back what a wrong wall clock would make irreversible.
+
+    A clock that was set by more than an hour may be wrong, and what is removed as old by it is
+    gone. It is believed when it has been left alone for a day.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._believed_ms = self._difference_ms()
+        self._set_at_us: int | None = None
+
+    def _difference_ms(self) -> int:
+        return self._clock.wall_ms() - self._clock.mono_us() // 1000
+
+    def unless_set(self, duty: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Do it unless the clock was set."""
+        set_by_ms = self._difference_ms() - self._believed_ms
+        now_us = self._clock.mono_us()
+        if abs(set_by_ms) < SET_MS:
+            self._set_at_us = None
+            duty(*args, **kwargs)
+        elif self._set_at_us is None:
+            self._set_at_us = now_us
+            log.warning("the clock was set by %d s: nothing is pruned for a day", set_by_ms // 1000)
+        elif now_us - self._set_at_us > DAY_MS * 1000:
+            self._believed_ms += set_by_ms
 
 
 class Schedule:

@@ -2,8 +2,8 @@
 
 A session is opened before any slot of the rate is taken for it, so that none is spent waiting for
 a connection. Each thread waits for its call's slot, gives the call up when the slot has passed,
-and reports what came of it. While the provider can't be reached only one session at a time is
-tried, every few seconds, and no mail is claimed.
+and reports what came of it. Once the open ones have found that the provider can't be reached, one
+at a time is tried, every few seconds, and no mail is claimed.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""How often a fault is tried: a tenth of the full counts, unless MAILER_FULL=1 asks for all."""
+"""What fault tests start, and how often they try."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from tests import counts
 from tests.faults.mailer_run import MailerRun
 from tests.smtp_sink import SmtpSink
 
@@ -15,7 +15,7 @@ from tests.smtp_sink import SmtpSink
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test marked `rounds(n)` is run for `round_` in range(n), or a tenth of that."""
     for mark in metafunc.definition.iter_markers("rounds"):
-        metafunc.parametrize("round_", range(_count(mark.args[0])))
+        metafunc.parametrize("round_", range(counts.often(mark.args[0])))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -25,11 +25,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def often() -> Callable[[int], int]:
     """How many of the full count to do now."""
-    return _count
-
-
-def _count(full: int) -> int:
-    return full if os.environ.get("MAILER_FULL") == "1" else max(1, full // 10)
+    return counts.often
 
 
 @pytest.fixture

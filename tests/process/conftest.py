@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,9 +7,6 @@ from typing import Any
 import pytest
 
 from tests.process.harness import Mailer, Sink
-
-FULL = os.environ.get("MAILER_FULL") == "1"
-"""MAILER_FULL=1: the full counts are run; else about a tenth."""
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.conftest import FULL
+from tests.counts import FULL
 from tests.process.harness import CLOCK, Mailer, addresses, most_in_a_second
 from tests.waiting import until
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.service import Answer
-from tests.process.conftest import FULL
+from tests.counts import FULL
 from tests.process.harness import Mailer, addresses
 from tests.waiting import until
 

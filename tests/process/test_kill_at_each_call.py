@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.counts import FULL
 from tests.faults.fault import killed_at
-from tests.process.conftest import FULL
 from tests.process.harness import Mailer, Sink
 from tests.waiting import until
 

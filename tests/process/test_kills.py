@@ -14,7 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
-from tests.process.conftest import FULL
+from tests.counts import FULL
 from tests.process.harness import CLOCK, Mailer, Sink, addresses
 from tests.waiting import until
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.process.conftest import FULL
+from tests.counts import FULL
 from tests.process.harness import CLOCK, Mailer, addresses, most_in_a_second
 from tests.waiting import until
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from mailer.wake import wake_directory
-from tests.process.conftest import FULL
+from tests.counts import FULL
 from tests.process.harness import CLOCK, Mailer, addresses
 from tests.waiting import until
 

@@ -15,7 +15,7 @@ from mailer.store import Store
 from mailer.store.outcomes import Rules
 from mailer.store.verify import verify
 from mailer.vocabulary import UncertainPolicy
-from tests.process.conftest import FULL
+from tests.counts import FULL
 from tests.process.harness import CLOCK, Mailer, addresses, most_in_a_second
 from tests.waiting import until
 
