@@ -68,7 +68,7 @@ def test_what_was_handed_over_is_on_record_though_the_disk_is_full(
     disk: Path, sink: SmtpSink, start: Callable[..., MailerRun], reserve: bool
 ) -> None:
     """Without the reserve it can't be: the control."""
-    database, filler = disk / "mailer.db", Filler(disk)
+    database, kept, filler = disk / "mailer.db", disk / "mailer.db-reserve", Filler(disk)
     sink.script = Script(delay_s=0.5)  # mail is in flight when the disk fills
     run = start(database).serving()
     # Checkpoints would let the WAL begin anew instead of growing: a reader holds them back.
@@ -78,8 +78,9 @@ def test_what_was_handed_over_is_on_record_though_the_disk_is_full(
         wal = disk / "mailer.db-wal"
         length = wal.stat().st_size
         until(lambda: wal.stat().st_size > length, within_s=30)
-        if not reserve:
-            (disk / "mailer.db-reserve").unlink()
+        if not reserve:  # and the supervisor can't make it anew
+            kept.unlink()
+            kept.mkdir()
         filler.fill()
         load.wait_for_refused(1)
         out = set(recipients(sink))
@@ -87,6 +88,8 @@ def test_what_was_handed_over_is_on_record_though_the_disk_is_full(
             until(lambda: out <= sent(database), within_s=3)
         assert ("gave up the reserve" in run.log) is reserve
     filler.clear()
+    if not reserve:
+        kept.rmdir()
     until(lambda: set(recipients(sink)) == load.accepted.keys() == sent(database))
     assert run.terminate() == 0
     assert Counter(recipients(sink)) == Counter(load.accepted.keys())
