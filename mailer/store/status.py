@@ -46,7 +46,7 @@ class Status:
     def blocks(self, now_us: int) -> list[Block]:
         rows = self._db.all(
             "SELECT transport, blocked_until_us, blocked_reason FROM transports"
-            " WHERE blocked_until_us > ? OR blocked_reason <> ''",
+            " WHERE blocked_until_us > ? OR (blocked_reason <> '' AND throttled = 0)",
             (now_us,),
         )
         return [Block(*row) for row in rows]

@@ -125,6 +125,16 @@ def test_a_pause_holds_for_all_until_mail_is_taken_again(post: World, words: str
     assert throttled(post) == 0
 
 
+def test_a_provider_out_of_reach_is_shown_until_it_takes_mail(post: World) -> None:
+    with post.store.write():
+        post.store.transports.note_unreachable("post", "no route to it")
+    (block,) = post.store.status.blocks(post.now_us)
+    assert (block.blocked_until_us, block.blocked_reason) == (0, "no route to it")
+    with post.store.write():
+        post.store.transports.unblock("post")
+    assert post.store.status.blocks(post.now_us) == []
+
+
 def test_a_shorter_pause_does_not_end_a_longer_one(post: World) -> None:
     with post.store.write():
         post.store.transports.block("post", post.now_us + 9_000, "")
