@@ -298,48 +298,6 @@ def test_duties_run_on_when_the_local_clock_is_set_back(
     until(ran_again)
 
 
-@dataclass
-class HandClock:
-    boot_id: str = "boot"
-    wall: int = 1_700_000_000_000
-    mono: int = 0
-
-    def wall_ms(self) -> int:
-        return self.wall
-
-    def mono_us(self) -> int:
-        return self.mono
-
-    def passes(self, ms: int) -> None:
-        self.wall += ms
-        self.mono += ms * 1000
-
-
-def test_nothing_is_removed_as_old_by_a_clock_that_was_set() -> None:
-    clock = HandClock()
-    ran: list[int] = []
-    steady = duties.SteadyWallClock(clock)
-
-    def pruned() -> bool:
-        before = len(ran)
-        steady.unless_set(lambda: ran.append(1))
-        return len(ran) > before
-
-    clock.passes(40 * DAY_MS)
-    assert pruned()
-    clock.wall += 80 * 365 * DAY_MS
-    assert not pruned()
-    clock.passes(3600 * 1000)
-    assert not pruned()
-    clock.wall -= 80 * 365 * DAY_MS
-    assert pruned()
-    clock.wall -= 2 * DAY_MS
-    assert not pruned()
-    clock.passes(DAY_MS + 1)
-    pruned()
-    assert pruned()
-
-
 def test_all_duties_are_planned(world: World) -> None:
     """They run once on a database with a mail in it, and none of them fails."""
     world.accept("a@x.org", topic_id="t")

@@ -1,0 +1,49 @@
+"""A wall clock that was set is not believed where that would make something irreversible."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mailer.duties import DAY_MS, SteadyWallClock
+
+
+@dataclass
+class HandClock:
+    boot_id: str = "boot"
+    wall: int = 1_700_000_000_000
+    mono: int = 0
+
+    def wall_ms(self) -> int:
+        return self.wall
+
+    def mono_us(self) -> int:
+        return self.mono
+
+    def passes(self, ms: int) -> None:
+        self.wall += ms
+        self.mono += ms * 1000
+
+
+def test_nothing_is_removed_as_old_by_a_clock_that_was_set() -> None:
+    clock = HandClock()
+    ran: list[int] = []
+    steady = SteadyWallClock(clock)
+
+    def pruned() -> bool:
+        before = len(ran)
+        steady.unless_set(lambda: ran.append(1))
+        return len(ran) > before
+
+    clock.passes(40 * DAY_MS)
+    assert pruned()
+    clock.wall += 80 * 365 * DAY_MS
+    assert not pruned()
+    clock.passes(3600 * 1000)
+    assert not pruned()
+    clock.wall -= 80 * 365 * DAY_MS
+    assert pruned()
+    clock.wall -= 2 * DAY_MS
+    assert not pruned()
+    clock.passes(DAY_MS + 1)
+    pruned()
+    assert pruned()
