@@ -63,7 +63,8 @@ class Children:
             longest_us = LONGEST_WAIT_US if status >= 0 else KILLED_WAIT_US
             wait_us = min(longest_us, FIRST_WAIT_US * 2 ** min(lives - 1, 10)) if lives else 0
             self._start_at_us[name] = now_us + wait_us
-            log.warning("%s (pid %d) ended with status %d", name, child.process.pid, status)
+            level = logging.WARNING if status else logging.INFO
+            log.log(level, "%s (pid %d) ended with status %d", name, child.process.pid, status)
         return ended
 
     def reconcile(self, now_us: int) -> None:
