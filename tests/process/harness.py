@@ -94,7 +94,7 @@ class Mailer(Service):
 
     def hand_overs(self) -> list[HandOver]:
         """What the recording transport was called with, in order."""
-        lines = self._record.read_text().splitlines()
+        lines = self._record.read_text().rpartition("\n")[0].splitlines()  # the last may be short
         parts = (line.split() for line in lines)
         return sorted(HandOver(int(ns) // 1000, int(pid), mail) for ns, pid, mail in parts)
 
