@@ -28,7 +28,7 @@ from mailer.api.backend import Backend
 from mailer.clock import SystemClock
 from mailer.settings import Settings
 from mailer.store import Store
-from mailer.store.outcomes import Rules
+from mailer.store.outcomes import rules_of
 from mailer.store.verify import verify
 
 REQUEST_WITHIN_S: Final = 10.0
@@ -207,10 +207,7 @@ def serve(settings: Settings) -> None:
 
 
 def _open_store(settings: Settings) -> Store:
-    rules = Rules(
-        settings.max_age_s * 1000, settings.uncertain_grace_s * 1000, settings.uncertain_policy
-    )
-    return Store(settings.database_path, rules)
+    return Store(settings.database_path, rules_of(settings))
 
 
 def _allow_many_files() -> None:

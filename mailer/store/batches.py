@@ -177,13 +177,6 @@ class Batches:
         )
         return Batch(batch_id, transport, accepted_at_ms, due_at_ms, mails, states)
 
-    def mail_ids(self, batch_id: str) -> range | None:
-        """The ids of a batch's mails, which are consecutive."""
-        row = self._db.one(
-            "SELECT first_mail_id, mails FROM batches WHERE batch_id = ?", (batch_id,)
-        )
-        return range(row[0], row[0] + row[1]) if row else None
-
     def prune(self, *, retention_ms: int, now_ms: int, step: int) -> int:
         """Look at the batches whose turn it is; remove the mails of those that are old.
 

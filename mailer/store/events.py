@@ -13,7 +13,7 @@ from typing import Final
 from mailer.hookspecs import ProviderEvent
 from mailer.store.connection import Database
 from mailer.store.counters import Tally
-from mailer.store.mails import split_request_id
+from mailer.store.mails import find_id
 from mailer.store.suppressions import suppress
 from mailer.vocabulary import (
     HANDED_OVER,
@@ -153,12 +153,8 @@ class Events:
     def _find(self, event: ProviderEvent) -> _Mail | None:
         """By our own id first, by the provider's second."""
         if event.request_id is not None:
-            batch_id, position = split_request_id(event.request_id)
-            row = self._db.one(
-                "SELECT first_mail_id + ? FROM batches WHERE batch_id = ? AND mails > ?",
-                (position, batch_id, position),
-            )
-            return self._mail(row[0]) if row else None
+            mail_id = find_id(self._db, event.request_id)
+            return None if mail_id is None else self._mail(mail_id)
         row = self._db.one("SELECT id FROM mails WHERE provider_id = ?", (event.provider_id,))
         return self._mail(row[0]) if row else None
 

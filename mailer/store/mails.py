@@ -118,12 +118,7 @@ class Mails:
 
     def find_id(self, request_id: str) -> int | None:
         """The row of a public id."""
-        batch_id, position = split_request_id(request_id)
-        row = self._db.one(
-            "SELECT first_mail_id + ? FROM batches WHERE batch_id = ? AND mails > ?",
-            (position, batch_id, position),
-        )
-        return row[0] if row else None
+        return find_id(self._db, request_id)
 
     def get(self, request_id: str) -> Mail | None:
         mail_id = self.find_id(request_id)
@@ -247,6 +242,16 @@ def cancel(db: Database, mail_ids: list[int], *, now_ms: int) -> None:
         tally.moved(topic, transport, lane, State.PENDING, State.CANCELLED)
         append_own(db, [(EventType.CANCELLED, now_ms, mail_id, topic, "api", "")])
     tally.write(db)
+
+
+def find_id(db: Database, request_id: str) -> int | None:
+    """The row of a mail's public id; a batch's mails stand in consecutive rows."""
+    batch_id, position = split_request_id(request_id)
+    row = db.one(
+        "SELECT first_mail_id + ? FROM batches WHERE batch_id = ? AND mails > ?",
+        (position, batch_id, position),
+    )
+    return row[0] if row else None
 
 
 def split_request_id(request_id: str) -> tuple[str, int]:
