@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from mailer.commands import cli
+from mailer.commands import add_commands_of_plugins, cli
 from mailer.errors import MailerError
 from mailer.settings import Settings, load
 
@@ -21,6 +21,7 @@ from mailer.settings import Settings, load
 def main() -> None:
     """Run the command line; does not return."""
     try:
+        add_commands_of_plugins(say=lambda problem: click.echo(f"Warning: {problem}", err=True))
         cli(obj=functools.cache(_settings))
     except (MailerError, OSError) as error:
         click.echo(f"Error: {error}", err=True)

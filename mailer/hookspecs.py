@@ -16,6 +16,8 @@ from mailer.mail import Attachment
 from mailer.vocabulary import EventType, OutcomeKind
 
 if TYPE_CHECKING:
+    import click
+
     from mailer.settings import Settings
 
 hookspec = pluggy.HookspecMarker("mailer")
@@ -158,4 +160,14 @@ def mailer_notifications(
     tells (perhaps none) when it is genuine. Raise `InvalidRequest` when it claims to be from
     your provider and can't be trusted: nothing of it is stored. Raise OSError when it can't be
     judged now (a certificate can't be fetched): the provider is answered 503 and tells it again.
+    """
+
+
+@hookspec
+def mailer_commands(cli: click.Group) -> None:
+    """Add commands to the command line, as `cli.add_command(...)`.
+
+    Called once when `mailer` starts, whichever command it is to run: import what costs time only
+    when a command of yours runs. Its click object (`@click.pass_obj`) is the function that reads
+    and checks the settings. Any `MailerError` is told as one sentence, with exit status 1.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
 
 import pluggy
@@ -37,6 +37,14 @@ def load(extra: Iterable[object] = ()) -> pluggy.PluginManager:
         name = manager.get_name(error.plugin)
         raise PluginError(f"plugin {name} has a hook mailer does not know: {error}") from error
     return manager
+
+
+def one_by_one(manager: pluggy.PluginManager, hook: str) -> Iterator[tuple[str, pluggy.HookCaller]]:
+    """Each plugin's name and its hook alone, so that one that raises does no harm to the others."""
+    found = manager.list_name_plugin()
+    for name, plugin in found:
+        others = [other for _, other in found if other is not plugin]
+        yield name, manager.subset_hook_caller(hook, others)
 
 
 def transports(manager: pluggy.PluginManager, settings: Settings) -> dict[str, Transport]:

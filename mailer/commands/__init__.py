@@ -1,18 +1,21 @@
-"""The command line: one file for each family of commands, put together here.
+"""The command line: one file for each family of commands, put together here with the plugins'.
 
 Each command gets, as click's object, the function that reads and checks the settings.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import click
 
-from mailer import __version__
+from mailer import __version__, plugins
 from mailer.commands.database import migrate
 from mailer.commands.looking import config, show
 from mailer.commands.processes import run, sender, serve, supervise
 from mailer.commands.sending import send, token
 from mailer.commands.status import status
+from mailer.errors import PluginError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -27,3 +30,22 @@ def cli() -> None:
 
 for _command in (run, serve, supervise, sender, migrate, token, send, status, show, config):
     cli.add_command(_command)
+
+
+def add_commands_of_plugins(say: Callable[[str], None]) -> None:
+    """Let each plugin add its own. What is wrong with one is said, and the others' are there."""
+    try:
+        manager = plugins.load()
+    except PluginError as error:
+        say(f"{error}; commands of plugins are missing")
+        return
+    for name, hook in plugins.one_by_one(manager, "mailer_commands"):
+        before = dict(cli.commands)
+        try:
+            hook(cli=cli)
+        except Exception as error:
+            say(f"plugin {name} could not add its commands: {error}")
+        taken = [known for known, command in before.items() if cli.commands[known] is not command]
+        if taken:
+            say(f"plugin {name} may not replace the command {', '.join(taken)}")
+            cli.commands.update(before)

@@ -2,7 +2,7 @@
 
 Credentials are found as boto3 finds them (environment, shared files, instance role), unless
 `.env` holds AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. `transport` sends; `sns` verifies what
-comes in, `events` translates it.
+comes in, `events` translates it; `commands` are for people.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+import click
+
 from mailer.hookspecs import ProviderEvent, Transport, hookimpl
 from mailer.settings import Settings
 
-__all__ = ["mailer_notifications", "mailer_transports"]
+__all__ = ["mailer_commands", "mailer_notifications", "mailer_transports"]
 
 # Each hook imports what it needs: boto3 and cryptography cost every command half a second.
 
@@ -36,3 +38,10 @@ def mailer_notifications(
     from mailer_ses.notifications import received
 
     return received(settings, headers, body, datetime.now(UTC))
+
+
+@hookimpl
+def mailer_commands(cli: click.Group) -> None:
+    from mailer_ses.commands import ses
+
+    cli.add_command(ses)

@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import boto3
 from boto3.session import Session
@@ -19,8 +19,14 @@ from botocore.awsrequest import AWSPreparedRequest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from mailer.errors import MailerError, SettingFault, SettingsError
+from mailer.errors import MailerError, SettingFault, SettingsError, TransportUnreachable
 from mailer.settings import Settings
+
+_NO_REGION: Final = SettingFault(
+    "AWS_REGION",
+    "the ses transport has no region to send from",
+    "the region whose SES your From address is verified in, as eu-central-1",
+)
 
 
 class Refused(MailerError):
@@ -67,9 +73,7 @@ class Account:
         if region is None:
             if settings.transport_name != "ses":
                 return None
-            problem = "the ses transport has no region to send from"
-            accepted = "the region whose SES your From address is verified in, as eu-central-1"
-            raise SettingsError([SettingFault("AWS_REGION", problem, accepted)])
+            raise SettingsError([_NO_REGION])
         # From the environment boto3 takes them itself, with the session token that may belong
         # to them; those of a file it can't know.
         origin = settings.chosen_because.get("aws_access_key_id", "")
@@ -84,6 +88,14 @@ class Account:
             tells_events=bool(settings.sns_topic_arns),
         )
 
+    @classmethod
+    def required(cls, settings: Settings) -> Account:
+        """For who asks for SES by name. Raises SettingsError without a region."""
+        account = cls.from_settings(settings)
+        if account is None:
+            raise SettingsError([_NO_REGION])
+        return account
+
 
 class Client:
     """boto3's client for one account, usable by many threads at once."""
@@ -91,27 +103,15 @@ class Client:
     def __init__(self, account: Account, *, connections: int) -> None:
         """May use the network: credentials can come from the machine's metadata service.
 
-        Raises BotoCoreError when the region or the credentials' source is not there.
+        Raises TransportUnreachable when the region or the credentials' source is not there.
         """
         for name in ("boto3", "botocore", "urllib3"):
             # They tell of every start, and at DEBUG of every request, mail and all.
             logging.getLogger(name).setLevel(logging.WARNING)
-        session = boto3.session.Session(
-            aws_access_key_id=account.access_key_id,
-            aws_secret_access_key=account.secret_access_key,
-            region_name=account.region,
-        )
-        self._boto = session.client(
-            "sesv2",
-            config=Config(
-                connect_timeout=account.connect_timeout_s,
-                read_timeout=account.read_timeout_s,
-                retries={"total_max_attempts": 1},
-                max_pool_connections=connections,
-                tcp_keepalive=True,
-                parameter_validation=False,  # a third of a bulk call's cost; tests hold us to it
-            ),
-        )
+        try:
+            self._boto = _boto_client(account, connections)
+        except (BotoCoreError, ValueError) as error:
+            raise TransportUnreachable(f"boto3 can't be set up: {error}") from None
         self._thread = threading.local()
         self._boto.meta.events.register("before-send.sesv2", self._watch)
 
@@ -144,6 +144,25 @@ class Client:
         self._thread.body = body = _Body(request.body or b"")
         if request.body:
             request.body = body
+
+
+def _boto_client(account: Account, connections: int) -> Any:
+    session = boto3.session.Session(
+        aws_access_key_id=account.access_key_id,
+        aws_secret_access_key=account.secret_access_key,
+        region_name=account.region,
+    )
+    return session.client(
+        "sesv2",
+        config=Config(
+            connect_timeout=account.connect_timeout_s,
+            read_timeout=account.read_timeout_s,
+            retries={"total_max_attempts": 1},
+            max_pool_connections=connections,
+            tcp_keepalive=True,
+            parameter_validation=False,  # a third of a bulk call's cost; tests hold us to it
+        ),
+    )
 
 
 class _Body:

@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from botocore.exceptions import BotoCoreError
-
 from mailer.errors import TransportUnreachable
 from mailer.hookspecs import Envelope, Outcome, Quota
 from mailer.vocabulary import OutcomeKind
@@ -104,10 +102,7 @@ class SesTransport:
 
     def _connected(self) -> Client:
         if self._client is None:
-            try:
-                self._client = Client(self.account, connections=self.max_in_flight * SIDE_BY_SIDE)
-            except (BotoCoreError, ValueError) as error:
-                raise TransportUnreachable(f"boto3 can't be set up: {error}") from None
+            self._client = Client(self.account, connections=self.max_in_flight * SIDE_BY_SIDE)
         return self._client
 
     def _greet(self, client: Client) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import MISSING, fields
 
 import click
+import pytest
 
 from mailer.api.backend import Backend
 from mailer.api.operations import Operation
 from mailer.api.routes import routes
 from mailer.clock import SystemClock
-from mailer.commands import cli
+from mailer.commands import add_commands_of_plugins, cli
 from mailer.plugins import load as load_plugins
 from mailer.settings import Settings, load, variables
 from mailer.store import Store
@@ -82,26 +83,38 @@ def commands() -> str:
         ("command", "what it does", "options"),
         (
             (
-                f"`mailer {_usage(command)}`",
+                f"`{_usage(name, command)}`",
                 (command.help or "").partition("\n")[0].rstrip("."),
                 " ".join(f"`{option.opts[0]}`" for option in options(command)),
             )
-            for command in visible_commands()
+            for name, command in visible_commands()
         ),
     )
 
 
-def visible_commands() -> list[click.Command]:
-    return [command for command in cli.commands.values() if not command.hidden]
+def visible_commands() -> list[tuple[str, click.Command]]:
+    """Every command there is, the plugins' too, with its full name."""
+    return list(_visible("mailer", cli))
+
+
+def _visible(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    if isinstance(command, click.Group):
+        for part in command.commands.values():
+            yield from _visible(f"{name} {part.name}", part)
+    elif not command.hidden:
+        yield name, command
 
 
 def options(command: click.Command) -> list[click.Option]:
     return [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
 
 
-def _usage(command: click.Command) -> str:
+def _usage(name: str, command: click.Command) -> str:
     arguments = [p.human_readable_name for p in command.params if isinstance(p, click.Argument)]
-    return " ".join([command.name or "", *arguments])
+    return " ".join([name, *arguments])
+
+
+add_commands_of_plugins(say=lambda problem: pytest.fail(problem, pytrace=False))
 
 
 def operations() -> Iterator[tuple[str, str, Operation]]:
