@@ -32,7 +32,7 @@ STATE_MEANINGS: Final[dict[State, str]] = {
     State.DELIVERED: "the recipient's server took it",
     State.BOUNCED: "the recipient's server refused it for good",
     State.COMPLAINED: "the recipient reported it as spam",
-    State.FAILED: "given up: rejected, expired, or every attempt used",
+    State.FAILED: "given up: rejected, at once or after it was taken, expired, or out of attempts",
     State.UNCERTAIN: "the transport was called and nobody knows yet whether it took the mail",
     State.CANCELLED: "cancelled before it was handed over",
     State.SUPPRESSED: "not sent, because the address is on the suppression list",
@@ -42,7 +42,8 @@ MOVES: Final[dict[State, frozenset[State]]] = {
     State.PENDING: frozenset({State.SENDING, State.CANCELLED, State.SUPPRESSED, State.FAILED}),
     State.SENDING: frozenset({State.SENT, State.PENDING, State.FAILED, State.UNCERTAIN}),
     State.UNCERTAIN: frozenset({State.SENT, State.PENDING, State.FAILED}),
-    State.SENT: frozenset({State.DELIVERED, State.BOUNCED}),
+    # A provider may take a mail and then find that it won't send it (a virus): it has failed.
+    State.SENT: frozenset({State.DELIVERED, State.BOUNCED, State.FAILED}),
     # A server may take a mail and bounce it later (RFC 3464): either order ends as bounced.
     State.DELIVERED: frozenset({State.COMPLAINED, State.BOUNCED}),
     State.BOUNCED: frozenset(),

@@ -25,12 +25,12 @@ from mailer.vocabulary import (
     way,
 )
 
-# Who delays or rejects a mail has taken it. An open proves less: a server may look into a mail
-# and refuse it then.
+# Who delays a mail has taken it. An open proves less: a server may look into a mail and refuse
+# it then.
 _TARGETS: Final = {
     EventType.SENT: State.SENT,
     EventType.DELAY: State.SENT,
-    EventType.REJECT: State.SENT,
+    EventType.REJECT: State.FAILED,
     EventType.DELIVERY: State.DELIVERED,
     EventType.BOUNCE: State.BOUNCED,
     EventType.COMPLAINT: State.COMPLAINED,
@@ -65,6 +65,10 @@ _MOVE: Final = """
 UPDATE mails SET state = ?, state_at_ms = ?, waits_for = NULL, sender = NULL, slot_us = NULL,
     settle_at_ms = NULL, detail = ?, provider_id = coalesce(provider_id, ?)
 WHERE id = ?
+"""
+
+_REJECTED: Final = """
+SELECT 1 FROM events WHERE mail = ? AND type = 'reject' AND provider_id IS ? LIMIT 1
 """
 
 
@@ -123,6 +127,7 @@ class Events:
                     at_ms,
                     source="",
                     source_event_id="",
+                    provider_id=provider_id,
                     permanent=bool(permanent),
                     automated=bool(automated),
                     detail=detail,
@@ -183,6 +188,8 @@ class Events:
         target = _TARGETS.get(event.type)
         if event.type is EventType.BOUNCE and not event.permanent:
             target = State.SENT
+        if target is State.SENT and self._db.one(_REJECTED, (mail.id, event.provider_id)):
+            target = None  # that it was taken is told after what became of it
         if target is not None:
             self._move(mail, target, event, now_ms, tally)
         self._suppress(event, mail, now_ms)
@@ -199,7 +206,10 @@ class Events:
             old = new
         if mail.state not in HANDED_OVER:
             tally.handed_over(mail.topic, mail.transport, now_ms)
-        self._db.run(_MOVE, (target, now_ms, event.detail or None, event.provider_id, mail.id))
+        detail = event.detail or None
+        if target is State.FAILED:
+            detail = f"the provider took it, and rejected it then: {event.detail}"
+        self._db.run(_MOVE, (target, now_ms, detail, event.provider_id, mail.id))
 
     def _opened(self, event: ProviderEvent, mail: _Mail, now_ms: int, tally: Tally) -> None:
         soon = mail.state_at_ms + AUTOMATED_WITHIN_MS > now_ms

@@ -84,6 +84,7 @@ class Mailer(RuleBasedStateMachine):
         self.senders = [self.world.new_sender() for _ in range(SENDERS)]
         self.in_flight: dict[int, list[ClaimedMail]] = {sender: [] for sender in self.senders}
         self.taken: set[int] = set()
+        self.rejected_later: set[int] = set()
         self.rows: dict[int, Row] = {}
         self.removed: list[tuple[int, State]] = []
         self.pruning = False
@@ -133,7 +134,7 @@ class Mailer(RuleBasedStateMachine):
             row = self.rows[mail.id]
             assert mail.id not in leased
             leased.add(mail.id)
-            assert mail.id not in self.taken
+            assert mail.id not in self.taken - self.rejected_later
             assert (row.waits_for == "alone") is alone
             assert row.waits_for in {"turn", "alone"} or row.due_at_ms <= self.world.now_ms
             assert not self.world.store.topics.get(row.topic_id).paused  # type: ignore[union-attr]
@@ -195,6 +196,8 @@ class Mailer(RuleBasedStateMachine):
             else {"provider_id": f"p-{mail_id}"}
         )
         self.world.learn(event(kind, permanent=permanent, **about))
+        if kind is EventType.REJECT:  # failed then, and an operator may try it again
+            self.rejected_later.add(mail_id)
 
     @precondition(lambda self: self.rows)
     @rule(pick=picks, in_s=st.sampled_from([-5, 0, 60]))
@@ -290,7 +293,7 @@ class Mailer(RuleBasedStateMachine):
                 self.removed.append((old.topic, old.state))
             elif rows[mail].state is not old.state:
                 assert way(old.state, rows[mail].state), (old, rows[mail])
-            if mail in self.taken and mail in rows:
+            if mail in self.taken - self.rejected_later and mail in rows:
                 assert rows[mail].state in HANDED_OVER
         self.rows = rows
         self.pruning = False

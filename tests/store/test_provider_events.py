@@ -34,6 +34,8 @@ def suppressions(world: World) -> list[tuple[str, str, str]]:
         ([E.DELIVERY, E.BOUNCE], State.BOUNCED),
         ([E.DELAY, E.DELIVERY], State.DELIVERED),
         ([E.OPEN, E.CLICK, E.DELIVERY], State.DELIVERED),
+        ([E.SENT, E.REJECT], State.FAILED),
+        ([E.SENT, E.DELAY, E.REJECT], State.FAILED),
     ],
 )
 def test_any_order_ends_in_the_same_state(
@@ -46,6 +48,31 @@ def test_any_order_ends_in_the_same_state(
             world.learn(event(kind, provider_id=f"p-{number}", permanent=True))
         assert world.state(request_id) is state
     assert world.counters("news")[state] == len(orders)
+
+
+def test_a_mail_that_was_taken_and_then_rejected_has_failed(world: World) -> None:
+    """It never arrives, whatever the provider said at first; a retry sends it once more."""
+    request_id = sent(world, topic_id="news")
+    world.learn(event(E.REJECT, provider_id="p-1", detail="Bad content"))
+    mail = world.mail(request_id)
+    assert (mail.state, mail.detail) == (
+        State.FAILED, "the provider took it, and rejected it then: Bad content",
+    )  # fmt: skip
+    assert world.counters("news") == {"total": 1, "failed": 1}
+    assert world.said(request_id) == ["sent", "reject"]
+
+    with world.store.write():
+        world.store.topics.retry("news", after=0, now_ms=world.now_ms)
+    world.record(world.claim(), OutcomeKind.UNKNOWN)
+    world.learn(event(E.SENT, request_id=request_id, provider_id="p-2"))
+    assert world.state(request_id) is State.SENT
+
+
+def test_a_rejection_that_comes_before_the_record_is_applied_then(world: World) -> None:
+    mail = world.accept_and_claim()
+    world.learn(event(E.REJECT, provider_id="p-9"), event(E.SENT, provider_id="p-9"))
+    world.record(mail, provider_id="p-9")
+    assert world.state(mail.request_id) is State.FAILED
 
 
 def test_an_event_told_twice_counts_once(world: World) -> None:
