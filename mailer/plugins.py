@@ -9,7 +9,7 @@ import pluggy
 
 from mailer import hookspecs
 from mailer.errors import PluginError, SettingFault, SettingsError
-from mailer.hookspecs import Transport
+from mailer.hookspecs import Transport, Worker
 from mailer.settings import Settings
 
 ENTRY_POINT_GROUP = "mailer"
@@ -64,3 +64,25 @@ def transports(manager: pluggy.PluginManager, settings: Settings) -> dict[str, T
         problem = f"the transport {settings.transport_name} is not configured or not installed"
         raise SettingsError([SettingFault("TRANSPORT", problem, f"one of: {known}")])
     return found
+
+
+def workers(manager: pluggy.PluginManager, settings: Settings) -> dict[str, tuple[str, Worker]]:
+    """Each worker's name, with its plugin's name and what to run.
+
+    Raises PluginError when two have the same name.
+    """
+    found: dict[str, tuple[str, Worker]] = {}
+    for plugin, hook in one_by_one(manager, "mailer_workers"):
+        for name, worker in ((n, w) for named in hook(settings=settings) for n, w in named.items()):
+            if name in found:
+                raise PluginError(f"plugins {found[name][0]} and {plugin} offer a worker {name}")
+            found[name] = plugin, worker
+    return found
+
+
+def worker(manager: pluggy.PluginManager, settings: Settings, name: str) -> tuple[str, Worker]:
+    """One of them. Raises PluginError when there is none of that name."""
+    found = workers(manager, settings)
+    if name not in found:
+        raise PluginError(f"no plugin offers a worker {name}")
+    return found[name]

@@ -1,7 +1,7 @@
 """The process around a sender: what wakes it, when it sleeps, and how it ends.
 
-SIGTERM, or the end of the supervisor (seen as the end of standard input), lets calls in flight
-end and be recorded. Whatever can't be recorded in time is left to the supervisor's rescue.
+SIGTERM, or the end of the supervisor, lets calls in flight end and be recorded. Whatever can't be
+recorded in time is left to the supervisor's rescue.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ import contextlib
 import logging
 import os
 import random
-import selectors
-import signal
-import socket
 import sys
 from pathlib import Path
 from typing import Final
 
 from mailer import plugins
+from mailer.asleep import Sleep
 from mailer.clock import Clock, SystemClock
 from mailer.errors import StoreDamaged, StoreUnavailable
 from mailer.sender import LEASE_US, Sender
@@ -128,54 +126,25 @@ class Waiting:
     def __init__(self, database: Path, name: str) -> None:
         self.stop_deadline_us = 0
         self._ear = Ear(database, name)
-        self._poked, self._poke = socket.socketpair()
-        self._signalled, self._signal = socket.socketpair()
-        for end in (self._poked, self._poke, self._signalled, self._signal):
-            end.setblocking(False)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us through the supervisor
-        signal.signal(signal.SIGTERM, self._ask_to_stop)
-        signal.set_wakeup_fd(self._signal.fileno(), warn_on_full_buffer=False)
-        self._terminated = False
-        self._orphaned = False
-        self._selector = selectors.DefaultSelector()
-        for readable in (self._ear.socket, self._poked, self._signalled):
-            self._selector.register(readable, selectors.EVENT_READ)
-        self._selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
+        self._sleep = Sleep(self._ear.socket)
 
     @property
     def asked_to_stop(self) -> bool:
-        return self._terminated or self._orphaned
-
-    def _ask_to_stop(self, _signal: int, _frame: object) -> None:
-        self._terminated = True
+        return self._sleep.stopping
 
     def poke(self) -> None:
         """Something has come back; from any thread."""
-        with contextlib.suppress(BlockingIOError):
-            self._poke.send(b"x")
+        self._sleep.poke()
 
     def sleep(self, at_most_s: float) -> None:
         """Until woken, signalled, orphaned, or an answer has come back."""
-        ready = {key.fd for key, _ in self._selector.select(at_most_s)}
-        if ready == {self._poked.fileno()}:
+        if self._sleep.until(at_most_s):
             # Answers tend to come together; a new mail or a signal ends the wait for more.
-            self._drain(self._poked)
-            ready = {key.fd for key, _ in self._selector.select(COALESCE_S)}
+            self._sleep.until(COALESCE_S)
         self._ear.drain()
-        self._drain(self._poked)
-        self._drain(self._signalled)
-        if sys.stdin.fileno() in ready and not os.read(sys.stdin.fileno(), 64):
-            self._orphaned = True
-            self._selector.unregister(sys.stdin.fileno())
-
-    def _drain(self, end: socket.socket) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while end.recv(4096):
-                pass
 
     def close(self) -> None:
-        signal.set_wakeup_fd(-1)
-        self._selector.close()
+        self._sleep.close()
         self._ear.close()
 
 

@@ -338,6 +338,13 @@ class Settings:
         accepted="1 or 0",
         doc="Put the open pixel at the end of HTML bodies; a message's `track_opens` overrides it.",
     )
+    plugin_memory_mb: int = _setting(
+        "PLUGIN_MEMORY_MB",
+        default=512,
+        parse=_integer(64, 1_000_000),
+        accepted="64 to 1000000",
+        doc="Memory (MiB) that each process of a plugin may take: event plugins and workers.",
+    )
     log_level: str = _setting(
         "LOG_LEVEL",
         default="INFO",

@@ -1,4 +1,4 @@
-"""The supervisor: keeps the senders alive, rescues what the dead have left, runs the duties.
+"""The supervisor: keeps all others alive, rescues what dead senders have left, runs the duties.
 
 A signal handler only leaves a note for the loop. The loop compares the children that should live
 with those that do and acts on the difference. Mail of a sender is taken from it only when its
@@ -46,7 +46,8 @@ def main(settings: Settings, *, with_api: bool = False) -> int:
     """
     verify(settings.database_path)
     lock = SupervisorLock(settings.database_path)
-    transports = plugins.transports(plugins.load(), settings)
+    manager = plugins.load()
+    transports = plugins.transports(manager, settings)
     clock = SystemClock()
     store = Store(settings.database_path, rules_of(settings), LOCK_TIMEOUT_S)
     quotas = duties.Quotas(transports)
@@ -56,6 +57,7 @@ def main(settings: Settings, *, with_api: bool = False) -> int:
             for name, transport in transports.items():
                 store.transports.register(name, reports_events=transport.reports_events)
         wanted = {f"sender {n}": ("sender", str(n)) for n in range(settings.senders)}
+        wanted |= {f"worker {n}": ("worker", n) for n in plugins.workers(manager, settings)}
         if with_api:
             wanted |= {"api": ("serve", "--until-stdin-ends")}
         supervisor = Supervisor(store, clock, Children(wanted))

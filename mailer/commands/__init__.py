@@ -12,7 +12,7 @@ import click
 from mailer import __version__, plugins
 from mailer.commands.database import migrate
 from mailer.commands.looking import config, show
-from mailer.commands.processes import run, sender, serve, supervise
+from mailer.commands.processes import run, sender, serve, supervise, worker
 from mailer.commands.sending import send, token
 from mailer.commands.status import status
 from mailer.errors import PluginError
@@ -28,7 +28,7 @@ def cli() -> None:
     """
 
 
-for _command in (run, serve, supervise, sender, migrate, token, send, status, show, config):
+for _command in (run, serve, supervise, sender, worker, migrate, token, send, status, show, config):
     cli.add_command(_command)
 
 

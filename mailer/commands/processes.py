@@ -92,6 +92,21 @@ def sender(context: click.Context, index: int) -> None:
     context.exit(sender_process.main(settings, index))
 
 
+@click.command(hidden=True, epilog="\b\nExample:\n  mailer worker sqs")
+@click.argument("name")
+@click.pass_obj
+def worker(load: Callable[[], Settings], /, name: str) -> None:
+    """Do a plugin's long-running job NAME; started by the supervisor, not by hand."""
+    from mailer import worker as process
+    from mailer.confined import confine
+    from mailer.reporting import start
+
+    settings = load()
+    confine(settings.plugin_memory_mb)
+    start(settings, f"worker-{name}")
+    process.main(settings, name)
+
+
 def require_free(listen: tuple[str, int]) -> None:
     """Raises SettingsError when another program has the API's address."""
     family = socket.AF_INET6 if ":" in listen[0] else socket.AF_INET

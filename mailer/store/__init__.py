@@ -21,6 +21,7 @@ from mailer.store.messages import Messages
 from mailer.store.outcomes import Outcomes, Rules
 from mailer.store.queue import Queue
 from mailer.store.senders import Senders
+from mailer.store.shelves import PluginShelf
 from mailer.store.slots import Slots
 from mailer.store.status import Status
 from mailer.store.suppressions import Suppressions
@@ -74,6 +75,14 @@ class Store:
     def ping(self) -> None:
         """Raises StoreError unless the database can be read."""
         self._db.one("SELECT commits FROM meta")
+
+    def shelf(self, plugin: str) -> PluginShelf:
+        """What a plugin keeps."""
+        return PluginShelf(self._db, plugin)
+
+    def version(self) -> int:
+        """Another number when another process has committed."""
+        return self._db.version()
 
     def signing_key(self) -> bytes:
         """The key of the tokens in mails; made with the database, never changed."""

@@ -223,6 +223,11 @@ class Database:
             finally:
                 self.run(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
 
+    def version(self) -> int:
+        """Changes with every commit of another connection (PRAGMA data_version)."""
+        (version,) = self.one("PRAGMA data_version") or (0,)
+        return int(version)
+
     def migrate(self, migrations: Migrations) -> list[str]:
         """Apply what is missing, each migration in a transaction of its own; their names."""
         with self.locked(), _translated(self.path):

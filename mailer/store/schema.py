@@ -271,3 +271,15 @@ CREATE TABLE sends (
     PRIMARY KEY (transport, minute)
 ) STRICT, WITHOUT ROWID
 """
+
+
+@migrations()
+def m002_shelves(db: sqlite_utils.Database) -> None:
+    db.execute("""
+        CREATE TABLE shelves (
+            plugin TEXT NOT NULL,
+            key TEXT NOT NULL,
+            value BLOB NOT NULL,
+            PRIMARY KEY (plugin, key)
+        ) STRICT, WITHOUT ROWID
+    """)

@@ -24,6 +24,7 @@ from tests.store.recount import differences
 from tests.waiting import until
 
 PLUGINS = Path(__file__).parent / "plugins"
+GUESTS = Path(__file__).parent / "guests"
 CLOCK = SystemClock()
 
 
@@ -45,8 +46,10 @@ class Mailer(Service):
         *,
         behaviour: Mapping[str, Any] | None = None,
         command: str = "run",
+        plugins: Sequence[Path] = (),
         **settings: str,
     ) -> None:
+        """With `plugins` beside the recording transport."""
         self._main = command
         self._told = directory / "behaviour.json"
         self._record = directory / "calls"
@@ -55,7 +58,7 @@ class Mailer(Service):
         super().__init__(
             directory,
             {"TRANSPORT": "recorder", "RECORDER": str(directory), "SENDERS": "2", **settings},
-            python_path=[PLUGINS],
+            python_path=[PLUGINS, *plugins],
         )
 
     def _start(self) -> None:

@@ -91,6 +91,11 @@ def hand_over(world: World, sender: int) -> None:
     )
     with store.write():
         store.slots.give_back(sender, world.now_us)
+        shelf = store.shelf("plugin")
+        shelf.put("a", b"")
+        shelf.remove("b")
+    shelf.get("a")
+    shelf.read("a", before="b")
     world.rescue(sender)
 
 
