@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from mailer.settings import Settings
+from mailer_ses.setup_command import setup
 
 
 @click.group()
@@ -49,3 +50,6 @@ def _lines(region: str, answer: dict[str, Any]) -> Iterator[str]:
         f"24 hours  {quota.get('SentLast24Hours', 0):,.0f} sent of "
         + ("no limit" if daily < 0 else f"{daily:,.0f}")
     )
+
+
+ses.add_command(setup)

@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import closing, suppress
+from urllib.request import urlopen
 
 import pytest
 from mailer_ses.account import Account, Client
 from mailer_ses.transport import SesTransport
 
+from tests.ses.answering import Answering
+from tests.ses.cloud import Cloud
 from tests.ses.harness import FakeSes
+from tests.waiting import until
 
 
 @pytest.fixture(scope="session")
@@ -57,3 +65,42 @@ def account() -> Account:
 @pytest.fixture
 def transport(ses: FakeSes, account: Account, client: Client) -> SesTransport:
     return SesTransport(account, client)
+
+
+@pytest.fixture(scope="session")
+def moto_url() -> Iterator[str]:
+    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+
+    def answers() -> bool:
+        with suppress(OSError), urlopen(f"{url}/moto-api/data.json", timeout=5):
+            return True
+        return False
+
+    until(answers, within_s=30)
+    yield url
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def cloud(ses: FakeSes, moto_url: str, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    """With nothing in it; boto3 is pointed at it."""
+    made = Cloud(moto_url, ses.url)
+    made.reset()
+    for name, value in made.environ.items():
+        monkeypatch.setenv(name, value)
+    return made
+
+
+@pytest.fixture
+def answering() -> Iterator[Answering]:
+    made = Answering()
+    yield made
+    made.stop()

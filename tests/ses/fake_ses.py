@@ -18,8 +18,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from tests.ses.events import Publisher
+from tests.ses.fake_setup import ConfigurationSets
 from tests.ses.mailing import Mail, Refusal, Service
-from tests.ses.model import ShapeError, checked, operations
+from tests.ses.model import ShapeError, checked, operation_at, operations
 
 
 @dataclass
@@ -45,6 +46,7 @@ class Told:
     bulk_denied: bool = False
     account_error: dict[str, Any] | None = None
     access_key_ids: list[str] | None = None
+    denied: list[str] = field(default_factory=list)
     latency_s: float = 0.0
     keep_mails: bool = True
     events_url: str = ""
@@ -57,6 +59,7 @@ class Fake:
     def __init__(self, told: Told, publisher: Publisher | None) -> None:
         self.told = told
         self.service = Service()
+        self.configuration_sets = ConfigurationSets()
         self.publisher = publisher
         self.lock = threading.Lock()
         self.mails: deque[Mail] = deque()
@@ -73,6 +76,11 @@ class Fake:
                 raise Refusal(**told.account_error)
             return _Answer(self.service.account(told))
         with self.lock:
+            if self.configuration_sets.answers(name):
+                self.calls.append({"operation": name, "bytes": size, "at": time.monotonic()})
+                return _Answer(self.configuration_sets.answer(name, request, told))
+            if name not in {"SendEmail", "SendBulkEmail"}:
+                raise Refusal(404, "NotFoundException", f"the fake has no {name}")
             fault = told.faults.pop(0) if told.faults else {}
             self.calls.append({"operation": name, "bytes": size, "at": time.monotonic()})
             if fault.get("status"):
@@ -119,14 +127,20 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.serve(body)
 
+    def do_PUT(self) -> None:
+        self.serve(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def do_DELETE(self) -> None:
+        self.serve(b"{}")
+
     def serve(self, body: bytes) -> None:
-        operation = operations().get((self.command, self.path))
+        operation, in_path = operation_at(self.command, self.path)
         if operation is None:
             self.give(404, {"message": "no such operation"})
             return
         threading.Event().wait(self.fake.told.latency_s)
         try:
-            request = json.loads(body)
+            request = json.loads(body or b"{}") | in_path
             if operation.input_shape:
                 request = checked(operation.input_shape, request)
             answer = self.fake.answer(operation.name, request, len(body), self.key_id())

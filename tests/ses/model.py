@@ -9,6 +9,7 @@ import binascii
 import re
 from functools import lru_cache
 from typing import Any
+from urllib.parse import unquote
 
 import botocore.session
 from botocore.model import OperationModel, ServiceModel, Shape
@@ -37,9 +38,20 @@ def service(name: str = "sesv2") -> ServiceModel:
 
 @lru_cache
 def operations() -> dict[tuple[str, str], OperationModel]:
-    """(method, path) → operation, for those without variables in their path."""
+    """(method, path with its variables in braces) → operation."""
     found = (service().operation_model(name) for name in service().operation_names)
     return {(op.http["method"], op.http["requestUri"]): op for op in found}
+
+
+def operation_at(method: str, path: str) -> tuple[OperationModel | None, dict[str, str]]:
+    """The operation called, and the members of its request that stand in the path."""
+    if operation := operations().get((method, path)):
+        return operation, {}
+    for (of_method, template), operation in operations().items():
+        pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", template)
+        if of_method == method and (match := re.fullmatch(pattern, path)):
+            return operation, {name: unquote(value) for name, value in match.groupdict().items()}
+    return None, {}
 
 
 def checked(shape: Any, value: Any, where: str = "") -> Any:

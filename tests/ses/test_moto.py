@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import replace
 from email import message_from_string, policy
 from typing import Any
@@ -22,29 +18,6 @@ from mailer.mail import Attachment
 from mailer.testing import assert_all_accepted, envelope
 from tests.ses.test_bodies import AWKWARD
 from tests.ses.test_outcomes import mails
-from tests.waiting import until
-
-
-@pytest.fixture(scope="module")
-def moto_url() -> Iterator[str]:
-    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-
-    def answers() -> bool:
-        with suppress(OSError), urlopen(f"{url}/moto-api/data.json", timeout=5):
-            return True
-        return False
-
-    until(answers, within_s=30)
-    yield url
-    process.kill()
-    process.wait()
 
 
 @pytest.fixture

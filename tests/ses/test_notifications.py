@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -19,6 +17,7 @@ from mailer.hookspecs import ProviderEvent
 from mailer.settings import Settings
 from mailer.testing import envelope as mail_number
 from mailer.vocabulary import EventType
+from tests.ses.answering import Answering
 from tests.ses.authority import Authority
 from tests.ses.events import TOPIC_ARN, envelope, event, mail_object
 from tests.ses.harness import FakeSes
@@ -43,43 +42,6 @@ def notified(
         settings=settings, headers=headers, body=json.dumps(body).encode()
     )
     return None if told is None else list(told)
-
-
-class Answering:
-    """An HTTP server that keeps what is posted to it, and answers as told."""
-
-    def __init__(self) -> None:
-        self.posted: list[tuple[Mapping[str, str], bytes]] = []
-        self.status, self.answer = 200, b"{}"
-        answering = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                answering.posted.append((headers, body))
-                self.send_response(answering.status)
-                self.send_header("Content-Length", str(len(answering.answer)))
-                self.end_headers()
-                self.wfile.write(answering.answer)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-
-@pytest.fixture
-def answering() -> Iterator[Answering]:
-    made = Answering()
-    yield made
-    made.stop()
 
 
 @pytest.fixture

@@ -1,0 +1,186 @@
+"""deploy/aws/ses-events.yaml passes cfn-lint, and declares what `mailer ses setup` makes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cfnlint.api import ManualArgs, lint, lint_file
+from cfnlint.decode import decode
+from mailer_ses.policies import EventRoute
+
+from tests.ses.cloud import ACCOUNT_ID, REGION, Cloud
+from tests.ses.test_setup import BY_QUEUE, ROUTES, URL, for_route
+
+TEMPLATE = Path(__file__).parent.parent.parent / "deploy" / "aws" / "ses-events.yaml"
+
+
+class Stack:
+    """The template's resources with every function resolved, as CloudFormation would."""
+
+    def __init__(self, route: EventRoute) -> None:
+        template, faults = decode(str(TEMPLATE))
+        assert not faults
+        self._resources = template["Resources"]
+        self._conditions = template["Conditions"]
+        self._values: dict[str, Any] = {
+            name: parameter["Default"] for name, parameter in template["Parameters"].items()
+        }
+        self._values |= {
+            "Url": URL if route.endpoint else "",
+            "AWS::AccountId": ACCOUNT_ID,
+            "AWS::Partition": "aws",
+            "AWS::Region": REGION,
+        }
+        self.outputs = {
+            output["Description"]: self._value(output["Value"])
+            for output in template["Outputs"].values()
+        }
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """The properties of each resource of a type that this stack has."""
+        return [
+            self._value(one["Properties"])
+            for one in self._resources.values()
+            if one["Type"] == kind and self._holds(one.get("Condition"))
+        ]
+
+    def _holds(self, condition: str | None) -> bool:
+        return condition is None or bool(self._value(self._conditions[condition]))
+
+    def _value(self, node: Any) -> Any:
+        if isinstance(node, list):
+            return [self._value(one) for one in node]
+        if not isinstance(node, Mapping):
+            return node
+        ((function, argument), *others) = node.items()
+        if others or not (function in {"Ref", "Condition"} or function.startswith("Fn::")):
+            return {name: self._value(one) for name, one in node.items()}
+        return self._called(function, argument)
+
+    def _called(self, function: str, argument: Any) -> Any:
+        if function == "Condition" and not isinstance(argument, str):
+            return {"Condition": self._value(argument)}  # a policy's word, not a function
+        if function == "Condition":
+            return self._holds(argument)
+        if function == "Ref":
+            return self._ref(argument)
+        if function == "Fn::Sub":
+            return re.sub(r"\$\{([\w:]+)\}", lambda match: self._ref(match[1]), argument)
+        if function == "Fn::GetAtt":
+            name, attribute = argument.split(".") if isinstance(argument, str) else argument
+            assert attribute == "Arn"
+            return self._arn(name)
+        if function == "Fn::Equals":
+            left, right = self._value(argument)
+            return left == right
+        if function == "Fn::Not":
+            return not self._value(argument)[0]
+        assert function == "Fn::If"
+        return self._value(argument[1] if self._holds(argument[0]) else argument[2])
+
+    def _ref(self, name: str) -> Any:
+        if name in self._values:
+            return self._values[name]
+        kind = self._resources[name]["Type"]
+        properties = self._resources[name]["Properties"]
+        if kind == "AWS::SES::ConfigurationSet":
+            return self._value(properties["Name"])
+        return self._arn(name) if kind == "AWS::SNS::Topic" else f"url of {self._arn(name)}"
+
+    def _arn(self, name: str) -> str:
+        kind, properties = self._resources[name]["Type"], self._resources[name]["Properties"]
+        service = kind.split("::")[1].lower()
+        own_name = self._value(properties["TopicName" if service == "sns" else "QueueName"])
+        return f"arn:aws:{service}:{REGION}:{ACCOUNT_ID}:{own_name}"
+
+
+def test_cfn_lint_finds_nothing() -> None:
+    assert lint_file(TEMPLATE, ManualArgs(regions=["eu-central-1", "us-east-1"])) == []
+
+
+def test_cfn_lint_would_find_something() -> None:
+    """The control: a property misspelt."""
+    assert lint(TEMPLATE.read_text().replace("VisibilityTimeout", "VisibleTimeout"))
+
+
+@ROUTES
+def test_queues(cloud: Cloud, route: EventRoute) -> None:
+    for_route(route)
+    stack = Stack(route)
+    declared = {queue["QueueName"]: queue for queue in stack.of("AWS::SQS::Queue")}
+    policies = {
+        url.rpartition(":")[2]: policy["PolicyDocument"]
+        for policy in stack.of("AWS::SQS::QueuePolicy")
+        for url in policy["Queues"]
+    }
+
+    assert policies.keys() == declared.keys()
+    assert bool(cloud.queue("mailer-events")) == ("mailer-events" in declared)
+    for name, queue in declared.items():
+        made = cloud.queue(name)
+        assert made["Policy"] == policies[name]
+        assert made.get("RedrivePolicy") == queue.get("RedrivePolicy")
+        for number in ("MessageRetentionPeriod", "VisibilityTimeout"):
+            assert int(made[number]) == queue[number]
+
+
+@ROUTES
+def test_topic_and_subscription(cloud: Cloud, route: EventRoute) -> None:
+    for_route(route)
+    stack = Stack(route)
+    (topic,) = stack.of("AWS::SNS::Topic")
+    (policy,) = stack.of("AWS::SNS::TopicPolicy")
+    (subscription,) = stack.of("AWS::SNS::Subscription")
+
+    assert topic == {"TopicName": route.name, "SignatureVersion": "2"}
+    assert policy == {"Topics": [route.topic_arn], "PolicyDocument": cloud.topic(route)["Policy"]}
+    made = cloud.subscriptions(route)[subscription["Endpoint"]]
+    assert subscription["TopicArn"] == route.topic_arn
+    assert subscription["Protocol"] == made["Protocol"]
+    assert str(subscription["RawMessageDelivery"]).lower() == made["RawMessageDelivery"]
+    for name in ("RedrivePolicy", "DeliveryPolicy"):
+        assert subscription.get(name) == made.get(name)
+
+
+def test_configuration_set(cloud: Cloud) -> None:
+    for_route(BY_QUEUE)
+    stack = Stack(BY_QUEUE)
+    (configuration_set,) = stack.of("AWS::SES::ConfigurationSet")
+    (declared,) = stack.of("AWS::SES::ConfigurationSetEventDestination")
+    (made,) = cloud.destinations(configuration_set["Name"])
+    destination = declared["EventDestination"]
+
+    assert declared["ConfigurationSetName"] == configuration_set["Name"] == "mailer-events"
+    types = [re.sub(r"(?=[A-Z])", "_", one).upper() for one in destination["MatchingEventTypes"]]
+    assert types == made["MatchingEventTypes"]
+    assert (destination["Name"], destination["Enabled"]) == (made["Name"], made["Enabled"])
+    assert destination["SnsDestination"]["TopicARN"] == made["SnsDestination"]["TopicArn"]
+
+
+@ROUTES
+def test_outputs_are_the_settings(cloud: Cloud, route: EventRoute) -> None:
+    printed = for_route(route).output
+    for setting, value in Stack(route).outputs.items():
+        assert f"{setting}=" in printed
+        assert value.rpartition(":")[2] in printed.partition(f"{setting}=")[2].split("\n")[0]
+
+
+@pytest.mark.parametrize("which", ["policy_to_set_up", "policy_to_run"])
+@ROUTES
+def test_cfn_lint_knows_every_permission(route: EventRoute, which: str) -> None:
+    policy = getattr(route, which)()
+    assert _lint_policy(policy) == []
+    policy["Statement"][0]["Action"][0] += "s"
+    assert _lint_policy(policy), "the control: an action that there is not"
+
+
+def _lint_policy(policy: dict[str, Any]) -> list[Any]:
+    properties = {"PolicyDocument": policy}
+    resource = {"Type": "AWS::IAM::ManagedPolicy", "Properties": properties}
+    found: list[Any] = lint(json.dumps({"Resources": {"Policy": resource}}))
+    return found
