@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from mailer.handover import Sessions
-from mailer.pacing import Limit
+from mailer.pacing import Limit, learnt_rate
 from mailer.settings import Settings
 from mailer.store import Store
 from mailer.store.queue import Ask
+from mailer.store.transports import TransportState
 
 FOR_INTERACTIVE: Final = 2
 """Sessions that bulk mail leaves free, so that a slow provider can't keep interactive mail out."""
@@ -52,13 +53,29 @@ def allowance(
     return _asked(store, usable, settings, sender, now_us, alone=False)
 
 
-def within_quota(store: Store, ask: Ask, settings: Settings, now_ms: int) -> Ask:
-    """The same, with what the 24-hour quota leaves: in the transaction that claims."""
+def as_of_now(store: Store, ask: Ask, settings: Settings, now_ms: int, now_us: int) -> Ask | None:
+    """The same in the transaction that claims: with what the 24-hour quota leaves.
+
+    None when the transport has been paused meanwhile.
+    """
+    state = store.transports.get(ask.transport)
+    if state is not None and state.blocked_until_us > now_us:
+        return None
     left, max_24h = store.transports.left_today(ask.transport, now_ms)
     if left is None:
         return ask
     reserved = int((max_24h or 0) * settings.interactive_reserve)
     return replace(ask, quota=left, bulk_quota=left - reserved)
+
+
+def rate_per_second(settings: Settings, state: TransportState | None, now_us: int) -> float | None:
+    """The lowest of our setting, the provider's own limit and what it was found to take.
+
+    None when there is neither setting nor limit.
+    """
+    providers = state.quota.max_per_second if state else None
+    rates = [rate for rate in (settings.max_send_per_second, providers) if rate is not None]
+    return learnt_rate(min(rates), state.lesson if state else None, now_us) if rates else None
 
 
 def _usable(store: Store, sessions: Sessions, now_us: int) -> bool:
@@ -81,13 +98,15 @@ def _asked(
     next_slots: list[int] = []
     for one in sessions:
         state = store.transports.get(one.name)
-        providers = state.quota.max_per_second if state else None
-        limit = lower_limit(settings.max_send_per_second, providers)
+        rate = rate_per_second(settings, state, now_us)
+        limit = None if rate is None else Limit.per_second(rate)
         next_us = store.slots.next_at_us(one.name, limit, now_us)
         if next_us > now_us:
             next_slots.append(next_us)
         else:
-            asks.append(_ask(one, limit, sender, alone=alone))
+            ask = _ask(one, limit, sender, alone=alone)
+            trial = state is not None and state.throttled > 0
+            asks.append(_for_one_mail(ask) if trial else ask)
     return Allowance(asks, min(next_slots, default=None))
 
 
@@ -105,7 +124,6 @@ def _ask(sessions: Sessions, limit: Limit | None, sender: int, *, alone: bool) -
     )
 
 
-def lower_limit(ours: float | None, providers: float | None) -> Limit | None:
-    """Our setting or the provider's own limit; None when neither has one."""
-    rates = [rate for rate in (ours, providers) if rate is not None]
-    return Limit.per_second(min(rates)) if rates else None
+def _for_one_mail(ask: Ask) -> Ask:
+    """To find out whether the provider takes mail again, one is enough."""
+    return replace(ask, batch_size=1, calls=1, calls_bulk=1, trial=True)

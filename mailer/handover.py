@@ -35,6 +35,8 @@ class Call:
     slot: Slot
     mails: tuple[ClaimedMail, ...]
     compose: Callable[[ClaimedMail], Envelope]
+    trial: bool = False
+    """Finds out for all whether the provider takes mail again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +259,8 @@ def _sound(outcome: Any) -> Outcome:
         why = f"the transport gave a {type(outcome).__name__} that is no outcome"
         return Outcome(OutcomeKind.UNKNOWN, why)
     usable = math.isfinite(wait_s) and wait_s > 0
-    return Outcome(kind, detail, provider_id or None, wait_s if usable else None)
+    concerns_all = bool(getattr(outcome, "concerns_all", False))
+    return Outcome(kind, detail, provider_id or None, wait_s if usable else None, concerns_all)
 
 
 def _text(words: object) -> str:

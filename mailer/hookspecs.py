@@ -66,7 +66,10 @@ class Outcome:
     provider_id: str | None = None
     """The provider's id of the mail, by which its later events name it."""
     retry_after_s: float | None = None
-    """For throttled and deferred: the wait the provider asked for."""
+    """For throttled and deferred: the wait the provider asked for. A throttled answer without one
+    says that the rate is too high: it is lowered for a while."""
+    concerns_all: bool = False
+    """For deferred: the provider itself has failed, so that other mail has to wait as well."""
 
 
 @dataclass(frozen=True, slots=True)

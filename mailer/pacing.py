@@ -28,6 +28,10 @@ CATCH_UP_US: Final = 50_000
 """How far behind its even spacing a late sender may be and still make up for it."""
 SHARED_SLOT_US: Final = 5_000
 """Calls of one recipient that start within so short a time share a slot."""
+BACK_OFF: Final = 0.1
+"""The part of the rate that is given up when a provider throttles."""
+REGAINED_US: Final = 60_000_000
+"""How long it takes to come back to the rate that was too much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,27 @@ class Limit:
         if rate >= 1:
             return cls(math.floor(rate), WINDOW_US + GUARD_US)
         return cls(1, math.ceil(WINDOW_US / rate) + GUARD_US)
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A provider throttled us: at `at_us` it would not take `rate` recipients a second."""
+
+    rate: float
+    at_us: int
+
+
+def learnt_rate(limit: float, lesson: Lesson | None, now_us: int) -> float:
+    """The rate to keep now, at most `limit`, where a provider may take less than it says.
+
+    A tenth below what was too much; near it again within a minute, held there a while, then beyond
+    it ever faster (the cubic of RFC 9438, section 4.2). So it costs a refused call or two a minute
+    to keep nearly all of what is taken, and minutes to find that everything is taken again.
+    """
+    if lesson is None:
+        return limit
+    since = (now_us - lesson.at_us) / REGAINED_US
+    return min(limit, lesson.rate * (1 + BACK_OFF * (since - 1) ** 3))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,8 +14,8 @@ LONGEST_WAIT_S: Final = 6 * 3600
 SETTLE_WITHOUT_EVENTS_MS: Final = 2_000
 """How long an uncertain mail waits where no provider event can ever settle it."""
 CRASHES_TO_GIVE_UP: Final = 3
-FIRST_BLOCK_S: Final = 1.0
-LONGEST_BLOCK_S: Final = 60.0
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 25.0
 LONGEST_ASKED_S: Final = 3600.0
 """A provider that asks for a longer pause is tried again all the same."""
 
@@ -60,11 +61,39 @@ def _wait_ms(outcome: Outcome, attempt: int, jitter: float) -> int:
     return int(1000 * max(wait_s, min(outcome.retry_after_s or 0, LONGEST_WAIT_S)))
 
 
-def block_s(outcome: Outcome, throttled_in_a_row: int) -> float:
-    """How long a whole transport pauses after it was throttled for the n-th time in a row."""
-    doubled_s = FIRST_BLOCK_S * float(2 ** min(throttled_in_a_row - 1, 20))
+def trouble(outcomes: Sequence[Outcome]) -> Outcome | None:
+    """The outcome of a call for which the whole transport has to wait, if one is.
+
+    One throttled mail is enough. That the provider failed, or that no answer came, counts when it
+    took none of the call's mails.
+    """
+    by_kind = {outcome.kind: outcome for outcome in outcomes}
+    if OutcomeKind.THROTTLED in by_kind:
+        return by_kind[OutcomeKind.THROTTLED]
+    if OutcomeKind.ACCEPTED in by_kind:
+        return None
+    failed = (o for o in outcomes if o.kind is OutcomeKind.UNKNOWN or o.concerns_all)
+    return next(failed, None)
+
+
+def pause_s(outcome: Outcome, in_a_row: int) -> float:
+    """How long a whole transport pauses after its n-th trouble in a row; one mail is tried then.
+
+    A first failure may be one mail's own: the trial follows at once.
+    """
+    doublings = in_a_row - (1 if outcome.kind is OutcomeKind.THROTTLED else 2)
+    doubled_s = FIRST_PAUSE_S * float(2 ** min(doublings, 20)) if doublings >= 0 else 0.0
     asked_s = min(outcome.retry_after_s or 0, LONGEST_ASKED_S)
-    return max(asked_s, min(LONGEST_BLOCK_S, doubled_s))
+    return max(asked_s, min(LONGEST_PAUSE_S, doubled_s))
+
+
+def teaches_rate(outcome: Outcome, in_a_row: int) -> bool:
+    """Whether a trouble says that the rate is too high for the provider.
+
+    Not when it asks for a pause of its own, nor right after a pause, when the rate was none.
+    """
+    throttled = outcome.kind is OutcomeKind.THROTTLED
+    return throttled and outcome.retry_after_s is None and in_a_row == 1
 
 
 def settle(policy: UncertainPolicy, *, crashes: int) -> Decision:

@@ -13,13 +13,14 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from mailer.allowance import allowance, within_quota
+from mailer.allowance import allowance, as_of_now, rate_per_second
 from mailer.clock import Clock
 from mailer.compose import Links, compose
-from mailer.handover import Call, Finished, Sessions, deadline_us
+from mailer.handover import PROBE_US, Call, Finished, Sessions, deadline_us
 from mailer.hookspecs import Envelope, Outcome, Transport
 from mailer.mail import ClaimedMail, Content
-from mailer.retry import block_s
+from mailer.pacing import Lesson
+from mailer.retry import pause_s, teaches_rate, trouble
 from mailer.settings import Settings
 from mailer.store import Store
 from mailer.store.housekeeping import RESERVE_BYTES
@@ -101,8 +102,12 @@ class Sender:
         with self._store.write():
             self._record(finished, uses, now_ms, now_us)
             for ask in asks:
-                within = within_quota(self._store, ask, self._settings, now_ms)
-                claim = self._store.queue.claim(within, now_ms=now_ms, now_us=now_us)
+                current = as_of_now(self._store, ask, self._settings, now_ms, now_us)
+                if current is None:
+                    continue
+                claim = self._store.queue.claim(current, now_ms=now_ms, now_us=now_us)
+                if ask.trial and claim.leases:
+                    self._store.transports.await_trial(ask.transport, now_us + PROBE_US)
                 moved_aside += claim.moved_aside
                 calls += [(ask.transport, call) for call in self._calls(claim.leases, ask)]
         del self._finished[: len(finished)]
@@ -187,7 +192,7 @@ class Sender:
         for lease in leases:
             for n in range(0, len(lease.mails), ask.batch_size):
                 part = lease.mails[n : n + ask.batch_size]
-                yield Call(lease.slot_id, lease.slot, part, self._composer(part))
+                yield Call(lease.slot_id, lease.slot, part, self._composer(part), ask.trial)
 
     def _start(self, calls: Sequence[tuple[str, Call]]) -> None:
         for slot, of_slot in Counter(call.slot_id for _, call in calls).items():
@@ -229,6 +234,7 @@ class Sender:
         attempted = []
         not_handed_over = []
         for end in finished:
+            self._tell_transport(end, now_us)
             if end.outcomes is None:
                 not_handed_over += [mail.id for mail in end.call.mails]
                 continue
@@ -236,7 +242,6 @@ class Sender:
                 Attempted(mail.id, outcome, end.started_at_ms, end.ended_at_ms)
                 for mail, outcome in zip(end.call.mails, end.outcomes, strict=True)
             ]
-            self._tell_transport(end.transport, end.outcomes, now_us)
         self._store.outcomes.record(attempted, now_ms=now_ms, jitter=self._jitter)
         self._store.outcomes.give_back(not_handed_over, now_ms=now_ms)
         self._store.slots.used(uses)
@@ -245,19 +250,36 @@ class Sender:
             if sessions.unreachable:
                 self._store.transports.note_unreachable(sessions.name, sessions.unreachable)
 
-    def _tell_transport(self, name: str, outcomes: Sequence[Outcome], now_us: int) -> None:
-        """A throttled answer pauses the transport for all senders; an accepted one ends that."""
-        by_kind = {outcome.kind: outcome for outcome in outcomes}
-        throttled = by_kind.get(OutcomeKind.THROTTLED)
-        if throttled is not None:
-            state = self._store.transports.get(name)
-            if state and state.blocked_until_us > now_us:
-                return  # said of a call that was in flight when the pause began
-            wait_s = block_s(throttled, (state.throttled if state else 0) + 1)
-            self._store.transports.block(name, now_us + int(wait_s * 1e6), throttled.detail)
-            log.warning("%s throttled us, nothing is claimed for %.1f s", name, wait_s)
-        elif OutcomeKind.ACCEPTED in by_kind:
-            self._store.transports.unblock(name)
+    def _tell_transport(self, end: Finished, now_us: int) -> None:
+        """A call that found the provider in trouble pauses it for all senders.
+
+        After the pause one mail is tried; when the provider answers it, all go on.
+        """
+        transports = self._store.transports
+        state = transports.get(end.transport)
+        if state is None:
+            return
+        if end.call.trial and end.outcomes is None:
+            transports.await_trial(end.transport, now_us)  # nothing was tried: another may be
+            return
+        if end.outcomes is None or (state.blocked_until_us > now_us and not end.call.trial):
+            return  # said of a call that was in flight when the pause began
+        problem = trouble(end.outcomes)
+        if problem is None:
+            if state.throttled or state.blocked_reason:
+                transports.unblock(end.transport)
+            return
+        wait_s = pause_s(problem, state.throttled + 1)
+        transports.block(end.transport, now_us + int(wait_s * 1e6), problem.detail)
+        rate = rate_per_second(self._settings, state, now_us)
+        if rate is not None and teaches_rate(problem, state.throttled + 1):
+            transports.learn_rate(end.transport, Lesson(rate, now_us))
+        log.warning(
+            "%s %s: nothing is claimed for %.1f s, then one mail is tried",
+            end.transport,
+            "throttled us" if problem.kind is OutcomeKind.THROTTLED else "is in trouble",
+            wait_s,
+        )
 
 
 class SlotUses:

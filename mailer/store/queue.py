@@ -94,6 +94,8 @@ class Ask:
     """What the 24-hour quota leaves for bulk mail; None: no quota."""
     quota: int | None = None
     """What it leaves for any mail."""
+    trial: bool = False
+    """Ask for one mail, to find out whether the provider takes mail again."""
     alone: bool = False
     """Ask for one mail whose last hand-over ended its sender, to be sent with no other."""
 

@@ -283,3 +283,9 @@ def m002_shelves(db: sqlite_utils.Database) -> None:
             PRIMARY KEY (plugin, key)
         ) STRICT, WITHOUT ROWID
     """)
+
+
+@migrations()
+def m003_learnt_rate(db: sqlite_utils.Database) -> None:
+    db.execute("ALTER TABLE transports ADD COLUMN too_fast_per_second REAL")
+    db.execute("ALTER TABLE transports ADD COLUMN too_fast_at_us INTEGER")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mailer.hookspecs import Quota
+from mailer.pacing import Lesson
 from mailer.store.connection import Database
 
 DAY_MINUTES: Final = 24 * 60
@@ -27,9 +28,10 @@ class TransportState:
     blocked_until_us: int
     blocked_reason: str
     throttled: int
-    """How many throttled answers came in a row."""
+    """How many times in a row it took no mail; while it is not 0, one mail at a time is tried."""
     quota: Quota
     quota_at_ms: int | None
+    lesson: Lesson | None
 
 
 class Transports:
@@ -41,12 +43,14 @@ class Transports:
     def get(self, transport: str) -> TransportState | None:
         row = self._db.one(
             "SELECT transport, reports_events, blocked_until_us, blocked_reason, throttled,"
-            " max_per_second, max_24h, sent_24h, quota_at_ms FROM transports WHERE transport = ?",
+            " max_per_second, max_24h, sent_24h, quota_at_ms, too_fast_per_second, too_fast_at_us"
+            " FROM transports WHERE transport = ?",
             (transport,),
         )
         if row is None:
             return None
-        name, reports_events, blocked_until_us, blocked_reason, throttled, *quota, at_ms = row
+        name, reports_events, blocked_until_us, blocked_reason, throttled, *limits = row
+        *quota, quota_at_ms, too_fast, too_fast_at_us = limits
         return TransportState(
             transport=name,
             reports_events=bool(reports_events),
@@ -54,7 +58,8 @@ class Transports:
             blocked_reason=blocked_reason,
             throttled=throttled,
             quota=Quota(*quota),
-            quota_at_ms=at_ms,
+            quota_at_ms=quota_at_ms,
+            lesson=None if too_fast is None else Lesson(too_fast, too_fast_at_us),
         )
 
     def register(self, transport: str, *, reports_events: bool) -> None:
@@ -75,11 +80,24 @@ class Transports:
         )
 
     def block(self, transport: str, until_us: int, reason: str) -> None:
-        """No sender claims for it until then."""
+        """No sender claims for it until then, and one mail alone after that."""
         self._db.run(
-            "UPDATE transports SET blocked_until_us = max(blocked_until_us, ?),"
-            " blocked_reason = ?, throttled = throttled + 1 WHERE transport = ?",
+            "UPDATE transports SET blocked_until_us = ?, blocked_reason = ?,"
+            " throttled = throttled + 1 WHERE transport = ?",
             (until_us, reason, transport),
+        )
+
+    def await_trial(self, transport: str, until_us: int) -> None:
+        """One mail is being tried: until its answer has come, or that instant, no other is."""
+        self._db.run(
+            "UPDATE transports SET blocked_until_us = ? WHERE transport = ?", (until_us, transport)
+        )
+
+    def learn_rate(self, transport: str, lesson: Lesson) -> None:
+        """The provider throttles at less than it says."""
+        self._db.run(
+            "UPDATE transports SET too_fast_per_second = ?, too_fast_at_us = ? WHERE transport = ?",
+            (lesson.rate, lesson.at_us, transport),
         )
 
     def note_unreachable(self, transport: str, reason: str) -> None:
@@ -91,14 +109,17 @@ class Transports:
     def unblock(self, transport: str) -> None:
         """It took mail again."""
         self._db.run(
-            "UPDATE transports SET throttled = 0, blocked_reason = ''"
-            " WHERE transport = ? AND (throttled > 0 OR blocked_reason <> '')",
+            "UPDATE transports SET throttled = 0, blocked_reason = '', blocked_until_us = 0"
+            " WHERE transport = ?",
             (transport,),
         )
 
     def forget_blocks(self) -> None:
         """After a boot: the instants on record belong to another clock."""
-        self._db.run("UPDATE transports SET blocked_until_us = 0, throttled = 0")
+        self._db.run(
+            "UPDATE transports SET blocked_until_us = 0, throttled = 0,"
+            " too_fast_per_second = NULL, too_fast_at_us = NULL"
+        )
 
     def sent_since(self, minute: int, transport: str | None = None) -> int:
         """Recipients handed over since a minute of wall time, over one transport or all."""

@@ -1,7 +1,8 @@
 """What SES's answers mean for a mail: one table for errors of whole calls and of bulk entries.
 
 A mail's own fault rejects it. A fault of the account, the settings or the rate throttles: the
-whole transport waits, no mail uses up an attempt, and the outcome's words say what to mend.
+whole transport waits, no mail uses up an attempt, and the outcome's words say what to mend. When
+SES itself fails the mail is deferred, since it may be the cause, and all others wait a moment too.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Rule:
     kind: OutcomeKind
     retry_after_s: float | None = None
     fix: str = ""
+    concerns_all: bool = False
 
 
 def _halt(fix: str) -> Rule:
@@ -37,6 +39,7 @@ def _halt(fix: str) -> Rule:
 
 REJECTED: Final = Rule(OutcomeKind.REJECTED)
 DEFERRED: Final = Rule(OutcomeKind.DEFERRED)
+DOWN: Final = Rule(OutcomeKind.DEFERRED, concerns_all=True)
 UNKNOWN: Final = Rule(OutcomeKind.UNKNOWN)
 TOO_FAST: Final = Rule(OutcomeKind.THROTTLED)
 QUOTA_USED: Final = Rule(
@@ -118,7 +121,7 @@ def rule_for(code: str, words: str, status: int) -> Rule:
         if status == 504:
             return UNKNOWN  # the gateway's word: what stands behind it may have taken the mail
         if status >= 500 or status == 408:
-            return DEFERRED
+            return DOWN
         if status == 429:
             return TOO_FAST
         # Without a status: botocore found no credentials.
@@ -174,7 +177,9 @@ def _outcome(code: str, words: str, status: int, envelope: Envelope, default_fro
         rule = Rule(OutcomeKind.REJECTED, fix=rule.fix)
     if rule.fix:
         detail = f"{detail} ({rule.fix})"
-    return Outcome(rule.kind, detail, retry_after_s=rule.retry_after_s)
+    return Outcome(
+        rule.kind, detail, retry_after_s=rule.retry_after_s, concerns_all=rule.concerns_all
+    )
 
 
 def _unverified(words: str, envelope: Envelope) -> Rule:

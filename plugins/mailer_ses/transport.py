@@ -22,6 +22,8 @@ SIDE_BY_SIDE: Final = 16
 """So many calls of one `send` at once: mail that goes one by one has to leave within its slot."""
 BEGIN_WITHIN_S: Final = 5.0
 """A call that could not begin by then is not made: its slot of the rate has long passed."""
+NOT_MADE_S: Final = 1.0
+"""The pause after calls that were not made; without one it would look like too high a rate."""
 
 _TEMPLATE: Final = re.compile(r"\btemplate\b", re.IGNORECASE)
 _T = TypeVar("_T")
@@ -222,7 +224,8 @@ class SesSession:
 
 
 def _waits(call: Call, why: str) -> dict[int, Outcome]:
-    return dict.fromkeys(call.places, Outcome(OutcomeKind.THROTTLED, why))
+    waits = Outcome(OutcomeKind.THROTTLED, why, retry_after_s=NOT_MADE_S)
+    return dict.fromkeys(call.places, waits)
 
 
 def _side_by_side(make: Callable[[Call], _T], calls: Sequence[Call]) -> list[_T | None]:

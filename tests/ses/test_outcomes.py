@@ -120,6 +120,7 @@ def test_errors_of_a_call(
     assert kinds(outcomes) == [kind] * count
     assert all(outcome.retry_after_s == retry_after_s for outcome in outcomes)
     assert all(says in outcome.detail for outcome in outcomes)
+    assert all(outcome.concerns_all is (kind is DEFERRED) for outcome in outcomes)
     assert ses.mails() == []
 
 
@@ -136,6 +137,7 @@ def test_entries_of_a_bulk_answer(
     assert (failed.kind, failed.retry_after_s) == (kind, retry_after_s)
     assert says in failed.detail
     assert failed.provider_id is None
+    assert not failed.concerns_all
     taken = {mail["tags"]["mailer_request_id"]: mail["message_id"] for mail in ses.mails()}
     assert taken == {"contract-0": first.provider_id, "contract-2": last.provider_id}
 

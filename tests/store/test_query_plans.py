@@ -12,6 +12,7 @@ import pytest
 
 from mailer import duties
 from mailer.hookspecs import Quota
+from mailer.pacing import Lesson
 from mailer.store.connection import sqlite3
 from mailer.store.idempotency import KeptAnswer
 from mailer.store.slots import UsedSlot
@@ -78,6 +79,8 @@ def hand_over(world: World, sender: int) -> None:
         store.outcomes.give_back([mails[-1].id], now_ms=world.now_ms)
         store.senders.renew(sender, world.now_us)
         store.transports.block("post", world.now_us, "")
+        store.transports.await_trial("post", world.now_us)
+        store.transports.learn_rate("post", Lesson(9.0, world.now_us))
         store.transports.unblock("post")
         store.transports.note_unreachable("post", "no route")
         store.transports.keep_quota("post", Quota(14, 200, 1), world.now_ms)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mailer.hookspecs import Quota
+from mailer.pacing import Lesson
 from mailer.vocabulary import OutcomeKind
 from tests.store.world import DAY_MS, World, people
 
@@ -135,12 +136,29 @@ def test_a_provider_out_of_reach_is_shown_until_it_takes_mail(post: World) -> No
     assert post.store.status.blocks(post.now_us) == []
 
 
-def test_a_shorter_pause_does_not_end_a_longer_one(post: World) -> None:
+def test_while_one_mail_is_tried_no_other_is(post: World) -> None:
     with post.store.write():
-        post.store.transports.block("post", post.now_us + 9_000, "")
-        post.store.transports.block("post", post.now_us + 1_000, "")
+        post.store.transports.block("post", post.now_us, "down")
+        post.store.transports.await_trial("post", post.now_us + 5_000)
     (block,) = post.store.status.blocks(post.now_us)
-    assert block.blocked_until_us == post.now_us + 9_000
+    assert (block.blocked_until_us, block.blocked_reason) == (post.now_us + 5_000, "down")
+    with post.store.write():
+        post.store.transports.unblock("post")
+    assert post.store.status.blocks(post.now_us) == []
+
+
+def test_what_was_learnt_of_the_rate_lasts_until_the_next_boot(post: World) -> None:
+    lesson = Lesson(120.5, post.now_us)
+    with post.store.write():
+        post.store.transports.learn_rate("post", lesson)
+    state = post.store.transports.get("post")
+    assert state is not None
+    assert state.lesson == lesson
+    with post.store.write():
+        post.store.transports.forget_blocks()
+    state = post.store.transports.get("post")
+    assert state is not None
+    assert state.lesson is None
 
 
 def test_what_is_no_limit_is_not_kept(post: World) -> None:

@@ -1,14 +1,23 @@
-"""A transport in memory that does what a test tells it, and a clock that can be moved on."""
+"""A transport in memory that does what a test tells it, a clock that can be moved on, and senders
+that work with both on a real store.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from mailer.clock import SystemClock
 from mailer.hookspecs import Envelope, Outcome, Quota
-from mailer.vocabulary import OutcomeKind
+from mailer.sender import Sender
+from mailer.settings import load
+from mailer.store.migrate import migrate
+from mailer.vocabulary import OutcomeKind, State
+from tests.store.world import World
+from tests.waiting import until
 
 Sends = Callable[[Sequence[Envelope]], Any]
 
@@ -65,3 +74,42 @@ class Memory:
 
     def quota(self) -> Quota:
         return Quota()
+
+
+class Post:
+    """A store and the senders that work on it."""
+
+    def __init__(self, path: Path) -> None:
+        migrate(path)
+        self.world = World(path, now_ms=SystemClock().wall_ms())
+        self.world.store.housekeeping.keep_reserve()
+        self.clock = Clock()
+        self.came_back = threading.Semaphore(0)
+        with self.world.store.write():
+            self.world.store.transports.register("post", reports_events=False)
+
+    def sender(self, transport: Memory, *, takes_alone: bool = True, rate: str = "500") -> Sender:
+        return Sender(
+            self.world.twin(),
+            {"post": transport},
+            load({"MAX_SEND_PER_SECOND": rate}),
+            self.clock,
+            sender=self.world.new_sender(),
+            takes_alone=takes_alone,
+            came_back=self.came_back.release,
+            jitter=lambda: 0.0,
+        )
+
+    def step_until(self, sender: Sender, request_ids: Sequence[str], *states: State) -> None:
+        """Work until these mails are in one of these states."""
+        work(sender, lambda: set(self.world.states(request_ids)) <= set(states))
+
+
+def work(sender: Sender, condition: Callable[[], object]) -> None:
+    """Step after step until it is so."""
+
+    def so() -> object:
+        sender.step()
+        return condition()
+
+    until(so)

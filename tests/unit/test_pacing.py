@@ -15,7 +15,9 @@ from mailer.pacing import (
     TOLERANCE_US,
     WINDOW_US,
     Granted,
+    Lesson,
     Limit,
+    learnt_rate,
     plan,
     recipients_a_slot,
 )
@@ -148,3 +150,42 @@ def test_a_call_takes_no_more_than_a_tenth_of_a_second(
     rate: int, batch_size: int, expected: int
 ) -> None:
     assert recipients_a_slot(Limit.per_second(rate), batch_size) == expected
+
+
+@pytest.mark.parametrize(
+    ("since_s", "rate"),
+    [(0, 90.0), (15, 95.8), (30, 98.75), (60, 100.0), (90, 101.25), (120, 110.0), (180, 180.0)],
+)
+def test_what_was_too_fast_is_come_back_to_slowly_and_left_ever_faster(
+    since_s: int, rate: float
+) -> None:
+    now_us = 5_000_000 + since_s * 1_000_000
+    assert learnt_rate(500, Lesson(100, 5_000_000), now_us) == pytest.approx(rate, abs=0.02)
+
+
+def test_what_was_learnt_never_goes_beyond_the_limit() -> None:
+    assert learnt_rate(14, None, 0) == 14
+    assert learnt_rate(14, Lesson(14, 0), 3600 * 1_000_000) == 14
+    assert learnt_rate(14, Lesson(100, 0), 0) == 14
+
+
+@pytest.mark.parametrize("takes", [7, 50, 99, 140])
+def test_the_rate_is_found_and_kept_at_little_cost(takes: int) -> None:
+    """A provider that says 150 and takes less, each step a tenth of a second at the rate learnt."""
+    lesson, refused, taken, learnt_us = None, [], 0.0, 0
+    now_us = 0
+    while now_us < 600_000_000:
+        rate = learnt_rate(150, lesson, now_us)
+        if rate > takes:
+            lesson = Lesson(rate, now_us)
+            refused.append(now_us)
+            now_us += 1_000_000  # the pause
+        else:
+            if not learnt_us:
+                learnt_us = now_us
+            taken += rate / 10
+            now_us += 100_000
+    later = [at_us for at_us in refused if at_us > learnt_us]
+    assert learnt_us <= 40_000_000
+    assert len(later) <= 12
+    assert taken / takes / ((now_us - learnt_us) / 1e6) >= 0.93

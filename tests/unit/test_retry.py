@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mailer.hookspecs import Outcome
-from mailer.retry import CRASHES_TO_GIVE_UP, block_s, decide, settle
+from mailer.retry import CRASHES_TO_GIVE_UP, decide, pause_s, settle, teaches_rate, trouble
 from mailer.vocabulary import OutcomeKind as Kind
 from mailer.vocabulary import State, UncertainPolicy
 
@@ -66,15 +66,66 @@ def test_a_failure_keeps_the_providers_words() -> None:
     assert decide(outcome, attempt=1, age_ms=0, max_age_ms=1, jitter=0).reason == outcome.detail
 
 
+ACCEPTED, THROTTLED = Outcome(Kind.ACCEPTED), Outcome(Kind.THROTTLED)
+REJECTED, UNKNOWN = Outcome(Kind.REJECTED), Outcome(Kind.UNKNOWN)
+DEFERRED, DOWN = Outcome(Kind.DEFERRED), Outcome(Kind.DEFERRED, concerns_all=True)
+
+
 @pytest.mark.parametrize(
-    ("retry_after_s", "in_a_row", "expected_s"),
-    [(None, 1, 1), (None, 2, 2), (None, 4, 8), (None, 30, 60), (120, 1, 120), (0.5, 3, 4)],
+    ("outcomes", "expected"),
+    [
+        ([ACCEPTED], None),
+        ([REJECTED], None),
+        ([DEFERRED], None),
+        ([], None),
+        ([ACCEPTED, THROTTLED], THROTTLED),
+        ([THROTTLED, UNKNOWN], THROTTLED),
+        ([ACCEPTED, UNKNOWN], None),
+        ([ACCEPTED, DOWN], None),
+        ([REJECTED, UNKNOWN], UNKNOWN),
+        ([DEFERRED, DOWN], DOWN),
+    ],
 )
-def test_a_throttled_transport_pauses_longer_each_time(
-    retry_after_s: float | None, in_a_row: int, expected_s: float
+def test_what_stops_the_whole_transport(outcomes: list[Outcome], expected: Outcome | None) -> None:
+    assert trouble(outcomes) == expected
+
+
+@pytest.mark.parametrize(
+    ("outcome", "in_a_row", "expected_s"),
+    [
+        (THROTTLED, 1, 1),
+        (THROTTLED, 2, 2),
+        (THROTTLED, 4, 8),
+        (THROTTLED, 30, 25),
+        (Outcome(Kind.THROTTLED, retry_after_s=120), 1, 120),
+        (Outcome(Kind.THROTTLED, retry_after_s=0.5), 3, 4),
+        (UNKNOWN, 1, 0),
+        (DOWN, 1, 0),
+        (DOWN, 2, 1),
+        (DOWN, 3, 2),
+        (DOWN, 30, 25),
+    ],
+)
+def test_a_transport_in_trouble_pauses_longer_each_time(
+    outcome: Outcome, in_a_row: int, expected_s: float
 ) -> None:
-    outcome = Outcome(Kind.THROTTLED, retry_after_s=retry_after_s)
-    assert block_s(outcome, in_a_row) == expected_s
+    assert pause_s(outcome, in_a_row) == expected_s
+
+
+@pytest.mark.parametrize(
+    ("outcome", "in_a_row", "teaches"),
+    [
+        (THROTTLED, 1, True),
+        (THROTTLED, 2, False),
+        (Outcome(Kind.THROTTLED, retry_after_s=60), 1, False),
+        (DOWN, 1, False),
+        (UNKNOWN, 1, False),
+    ],
+)
+def test_only_the_first_throttled_answer_is_about_the_rate(
+    outcome: Outcome, in_a_row: int, *, teaches: bool
+) -> None:
+    assert teaches_rate(outcome, in_a_row) is teaches
 
 
 @pytest.mark.parametrize(

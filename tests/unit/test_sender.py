@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import resource
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -13,61 +12,12 @@ from mailer import sender_process
 from mailer.clock import SystemClock
 from mailer.errors import StoreUnavailable, TransportUnreachable
 from mailer.hookspecs import Envelope, Outcome
-from mailer.sender import Sender
-from mailer.settings import load
-from mailer.store.migrate import migrate
-from mailer.vocabulary import Lane, OutcomeKind, State
-from tests.store.world import World, people
-from tests.unit.memory import Clock, Memory, Sends, accepted, raising
+from mailer.vocabulary import Lane, State
+from tests.store.world import people
+from tests.unit.memory import Memory, Post, Sends, accepted, raising, work
 from tests.waiting import until
 
 WITHIN_S = 10.0
-
-
-class Post:
-    """A store and the senders that work on it."""
-
-    def __init__(self, path: Path) -> None:
-        migrate(path)
-        self.world = World(path, now_ms=SystemClock().wall_ms())
-        self.world.store.housekeeping.keep_reserve()
-        self.clock = Clock()
-        self.came_back = threading.Semaphore(0)
-        with self.world.store.write():
-            self.world.store.transports.register("post", reports_events=False)
-
-    def sender(self, transport: Memory, *, takes_alone: bool = True, rate: str = "500") -> Sender:
-        return Sender(
-            self.world.twin(),
-            {"post": transport},
-            load({"MAX_SEND_PER_SECOND": rate}),
-            self.clock,
-            sender=self.world.new_sender(),
-            takes_alone=takes_alone,
-            came_back=self.came_back.release,
-            jitter=lambda: 0.0,
-        )
-
-    def step_until(self, sender: Sender, request_ids: Sequence[str], *states: State) -> None:
-        """Work until these mails are in one of these states."""
-        work(sender, lambda: set(self.world.states(request_ids)) <= set(states))
-
-
-def work(sender: Sender, condition: Callable[[], object]) -> None:
-    """Step after step until it is so."""
-
-    def so() -> object:
-        sender.step()
-        return condition()
-
-    until(so)
-
-
-@pytest.fixture
-def post(tmp_path: Path) -> Iterator[Post]:
-    post = Post(tmp_path / "mailer.db")
-    yield post
-    post.world.close()
 
 
 @pytest.fixture
@@ -127,26 +77,6 @@ def test_what_nobody_knows_is_uncertain(post: Post, sends: Sends) -> None:
     sender = post.sender(Memory(sends=sends))
     post.step_until(sender, [request_id], State.UNCERTAIN)
     assert post.world.said(request_id) == ["uncertain"]
-
-
-def test_a_throttled_answer_pauses_the_transport_for_all_senders(post: Post) -> None:
-    ids = post.world.accept(*people(4))
-    transport = Memory(sends=lambda mails: [Outcome(OutcomeKind.THROTTLED, "slow down")])
-    ours, theirs = post.sender(transport), post.sender(Memory())
-    work(ours, lambda: transport.sent)
-    work(ours, lambda: post.world.store.status.blocks(post.clock.mono_us()))
-    work(ours, lambda: ours.at_rest)
-    tried = len(transport.sent)
-    for _ in range(20):
-        assert ours.step() == theirs.step() == 0
-    assert len(transport.sent) == tried
-    assert {post.world.mail(request_id).attempts for request_id in ids} == {0}
-    transport.sends = accepted
-    post.clock.ahead_us += 61_000_000
-    post.step_until(ours, ids, State.SENT)
-    state = post.world.store.transports.get("post")
-    assert state is not None
-    assert state.throttled == 0
 
 
 def test_bulk_mail_leaves_sessions_for_interactive_mail(post: Post, gate: threading.Event) -> None:
