@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct
+
 from mailer.vocabulary import Lane
 
 
@@ -41,9 +43,11 @@ class Content:
     expires_at_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
-    """One address of a message, checked and with an ASCII domain."""
+class Recipient(Struct, frozen=True):
+    """One address of a message, checked and with an ASCII domain.
+
+    Not a dataclass: frozen ones take five times as long to make, and a request has 10,000.
+    """
 
     email: str
     name: str = ""
@@ -69,6 +73,10 @@ class NewBatch:
     due_at_ms: int
     """When it may go; at or before `accepted_at_ms` means now."""
     accepted_at_ms: int
+
+    @property
+    def mails(self) -> int:
+        return sum(len(message.recipients) for message in self.messages)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
+from functools import lru_cache
 from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Any, Final
@@ -25,7 +26,9 @@ from mailer.settings import Settings
 LEEWAY_S: Final = 30
 MAX_SUBJECT_CHARS: Final = 255
 
-_FORWARDING: Final = ("forwarded", "x-forwarded-for", "x-real-ip", "x-forwarded-host", "via")
+_FORWARDING: Final = frozenset(
+    {b"forwarded", b"x-forwarded-for", b"x-real-ip", b"x-forwarded-host", b"via"}
+)
 
 
 class Auth:
@@ -50,7 +53,8 @@ class Auth:
                 return "api-key"
             raise _unauthorized("the X-API-KEY is not the right one")
         if settings.jwt_secret:
-            return token_subject(req.auth or "", settings.jwt_secret, scope)
+            now_s = req.began_us // 1_000_000
+            return token_subject(req.auth or "", settings.jwt_secret, scope, now_s)
         if settings.api_key:
             raise _unauthorized("send the header X-API-KEY")
         if not settings.allow_unauthenticated:
@@ -58,20 +62,16 @@ class Auth:
         return ""
 
 
-def token_subject(authorization: str, secret: str, scope: Scope) -> str:
-    """Whom a Bearer token speaks for. Raises Refused: 401, or 403 without the scope."""
+def token_subject(authorization: str, secret: str, scope: Scope, now_s: int) -> str:
+    """Whom a Bearer token speaks for. Raises Refused: 401, or 403 without the scope.
+
+    A token is verified once within a second `now_s`, however often it is shown.
+    """
     kind, _, token = authorization.partition(" ")
     if kind.lower() != "bearer" or not token.strip():
         raise _unauthorized("send Authorization: Bearer with a token; `mailer token` makes one")
     try:
-        decoded = jwt.decode_complete(
-            token.strip(),
-            secret,
-            algorithms=["HS256"],
-            leeway=LEEWAY_S,
-            options={"require": ["exp", "sub"]},
-        )
-        subject, granted = _claims(decoded)
+        subject, granted = _verified(token.strip(), secret, now_s)
     except jwt.ExpiredSignatureError:
         raise _unauthorized("the token has expired") from None
     except (jwt.PyJWTError, ValueError, OverflowError, TypeError, RecursionError):
@@ -83,6 +83,19 @@ def token_subject(authorization: str, secret: str, scope: Scope) -> str:
             {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
         )
     return f"sub {subject}"
+
+
+@lru_cache(maxsize=1024)
+def _verified(token: str, secret: str, now_s: int) -> tuple[str, list[str] | None]:
+    """Subject and scopes of a good token."""
+    decoded = jwt.decode_complete(
+        token,
+        secret,
+        algorithms=["HS256"],
+        leeway=LEEWAY_S,
+        options={"require": ["exp", "sub"]},
+    )
+    return _claims(decoded)
 
 
 def _claims(decoded: dict[str, Any]) -> tuple[str, list[str] | None]:
@@ -114,20 +127,30 @@ def _require_local(req: ApiRequest) -> None:
         raise Refused(
             HTTPStatus.FORBIDDEN, f"without authentication only this machine is served; {how}"
         )
-    through = next((name for name in _FORWARDING if req.get_header(name) is not None), None)
+    through = next((name for name, _ in req.scope["headers"] if name in _FORWARDING), None)
     if through is not None:
-        text = f"the header {through} tells of a proxy, so this did not begin on this machine"
+        text = (
+            f"the header {through.decode()} tells of a proxy, so this did not begin on this machine"
+        )
         raise Refused(HTTPStatus.FORBIDDEN, f"{text}; {how}")
     # A page in a browser on this machine may reach us under a name of its own (DNS rebinding),
     # or post to us from elsewhere; neither is the machine's own doing.
-    host = urlsplit(f"//{req.get_header('Host', default='')}").hostname or ""
+    host = req.get_header("Host", default="")
     origin = req.get_header("Origin")
-    foreign = origin is not None and urlsplit(origin).netloc != req.get_header("Host")
-    if foreign or not (host == "localhost" or _is_loopback(host)):
+    foreign = origin is not None and urlsplit(origin).netloc != host
+    if foreign or not _names_this_machine(host):
         text = "call it as localhost or 127.0.0.1, and not from another site's page"
         raise Refused(HTTPStatus.FORBIDDEN, f"{text}; {how}")
 
 
+@lru_cache(maxsize=1024)
+def _names_this_machine(host: str) -> bool:
+    """Whether a Host header does."""
+    name = urlsplit(f"//{host}").hostname or ""
+    return name == "localhost" or _is_loopback(name)
+
+
+@lru_cache(maxsize=1024)
 def _is_loopback(host: str) -> bool:
     try:
         address = ip_address(host)

@@ -7,7 +7,7 @@ exceed it. A body whose sender went away half-way is never taken for a whole one
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -57,15 +57,13 @@ class Bodies:
         self._max_body_bytes = max_body_bytes
         self._held_bytes = 0
 
-    @asynccontextmanager
-    async def json(self, req: ApiRequest) -> AsyncIterator[bytes]:
+    def json(self, req: ApiRequest) -> AbstractAsyncContextManager[bytes]:
         """The raw bytes of what is declared to be JSON, counted as held while in use.
 
         Raises Refused: 413, 415, or 503 when too much is held already.
         """
         _check_type(req)
-        async with self.raw(req, self._max_body_bytes) as raw:
-            yield raw
+        return self.raw(req, self._max_body_bytes)
 
     @asynccontextmanager
     async def raw(self, req: ApiRequest, max_bytes: int) -> AsyncIterator[bytes]:

@@ -74,7 +74,7 @@ class Messages:
             headers = {"Retry-After": str(RETRY_AFTER_S)}
             text = "the disk is nearly full; nothing of this request was stored"
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, text, headers)
-        batch_id = backend.new_batch_id()
+        batch_id = backend.batch_ids.new()
 
         def job(store: Store) -> tuple[bytes, bool]:
             if key is not None:
@@ -89,7 +89,7 @@ class Messages:
                 store.idempotency.keep(req.subject, key, answer, now_ms=now_ms)
             return body, False
 
-        return await backend.writer.run(job, rings=True)
+        return await backend.writer.accept(job)
 
     def _draft(self, raw: bytes, now_ms: int) -> Draft:
         body, faults = parse(raw, MessagesBody)

@@ -126,7 +126,7 @@ def _no_json(reason: str) -> Refused:
 
 def _refuse_duplicate_keys(raw: bytes) -> None:
     """Of two values under one key readers choose differently, so neither is taken."""
-    json.loads(raw, object_pairs_hook=_pairs, parse_int=float, parse_float=float)
+    _PAIRWISE.decode(raw.decode())
 
 
 def _pairs(pairs: list[tuple[str, object]]) -> None:
@@ -134,6 +134,9 @@ def _pairs(pairs: list[tuple[str, object]]) -> None:
         keys = [key for key, _ in pairs]
         twice = next(key for n, key in enumerate(keys) if key in keys[:n])
         raise _no_json(f"the key {twice[:80]!r} stands twice in one object")
+
+
+_PAIRWISE: Final = json.JSONDecoder(object_pairs_hook=_pairs, parse_int=float, parse_float=float)
 
 
 def _read(value: Any, kind: Any, path: str, faults: list[Fault]) -> Any:

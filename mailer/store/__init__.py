@@ -63,8 +63,14 @@ class Store:
 
         Raises StoreUnavailable when the database can't be written now.
         """
-        with self._db.write():
-            yield
+        try:
+            with self._db.write():
+                yield
+                self.batches.store_gathered()
+                self.idempotency.store_gathered()
+        finally:
+            self.batches.forget_gathered()
+            self.idempotency.forget_gathered()
 
     @contextmanager
     def part(self) -> Iterator[None]:

@@ -4,45 +4,60 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from mailer.errors import QueueFull
-from mailer.mail import NewBatch, NewMessage, Recipient
+from mailer.mail import Content, NewBatch, NewMessage, Recipient
 from mailer.store.connection import Database
 from mailer.store.counters import Tally
 from mailer.store.messages import Messages
-from mailer.vocabulary import UNFINISHED, EventType, State, WaitsFor
+from mailer.vocabulary import UNFINISHED, State
 
 PRUNE_REVIEW_MS: Final = 24 * 3600 * 1000
 LOOKED_AT_A_STEP: Final = 50
 """Rows that are read in the time it takes to change one."""
 
-_TAKE_IDS: Final = """
-UPDATE meta SET last_mail_id = last_mail_id + ? RETURNING last_mail_id
-"""
+MailRow = tuple[int, int, str, str, str | None, int]
 
 _INSERT_BATCH: Final = """
-INSERT INTO batches
-    (batch_id, first_mail_id, mails, transport, accepted_at_ms, due_at_ms, prune_at_ms)
+INSERT INTO batches (id, batch_id, mails, transport, accepted_at_ms, due_at_ms, prune_at_ms)
 VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 
-_INSERT_MAIL: Final = """
+# One statement for all mails: what they share is in their message and batch already, and while
+# SQLite works on it other threads of the process go on.
+_INSERT_MAILS: Final = """
 INSERT INTO mails (id, batch, message, topic, recipient, name, data, checksum, transport, lane,
     state, waits_for, due_at_ms, first_due_at_ms, state_at_ms)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+SELECT value ->> 0, b.id, g.id, g.topic, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+    b.transport, g.lane, 'pending',
+    CASE WHEN b.due_at_ms > b.accepted_at_ms THEN 'due_time' ELSE 'turn' END,
+    b.due_at_ms, b.due_at_ms, b.accepted_at_ms
+FROM json_each(?)
+CROSS JOIN messages g ON g.id = value ->> 1
+CROSS JOIN batches b ON b.id = g.batch
 """
 
 _OPEN_TOPIC: Final = """
-INSERT INTO topics (topic_id, first_due_at_ms) VALUES (?, ?)
-ON CONFLICT DO UPDATE SET first_due_at_ms =
-    min(coalesce(first_due_at_ms, excluded.first_due_at_ms), excluded.first_due_at_ms)
+INSERT INTO topics (topic_id, first_due_at_ms, total, pending) VALUES (?1, ?2, ?3, ?3)
+ON CONFLICT DO UPDATE SET total = total + ?3, pending = pending + ?3,
+    first_due_at_ms = min(coalesce(first_due_at_ms, ?2), ?2)
 RETURNING id
 """
 
+_NOTE_ACCEPTED: Final = """
+INSERT INTO events (type, at_ms, batch, source, detail)
+SELECT 'accepted', accepted_at_ms, id, 'api', mails || ' mails' FROM batches
+WHERE id >= ? ORDER BY id
+"""
+
 _NEXT_TO_PRUNE: Final = """
-SELECT id, first_mail_id, mails FROM batches WHERE prune_at_ms <= ? ORDER BY prune_at_ms LIMIT 1
+SELECT id, mails FROM batches WHERE prune_at_ms <= ? ORDER BY prune_at_ms LIMIT 1
 """
 
 _PRUNABLE: Final = """
@@ -68,91 +83,72 @@ class Batches:
     def __init__(self, db: Database, messages: Messages) -> None:
         self._db = db
         self._messages = messages
+        self._gathered: list[NewBatch] = []
+        self._queued = 0
+        """Mails that wait, those gathered included; known once there are any."""
 
     def accept(self, batch: NewBatch, *, max_queued: int) -> None:
-        """Store all of it in the running transaction.
+        """Gather it, to be stored with others when the running transaction ends.
 
         The mails' ids are `{batch_id}-0`, `{batch_id}-1`, … in the order of messages and
         recipients. Raises QueueFull, storing nothing.
         """
-        mails = sum(len(message.recipients) for message in batch.messages)
-        if self.queued() + mails > max_queued:
-            raise QueueFull(f"{self.queued()} mails wait; no more than {max_queued} may")
-        (last_id,) = self._db.one(_TAKE_IDS, (mails,)) or (0,)
-        first_id = last_id - mails + 1
-        batch_row = self._db.insert(
-            _INSERT_BATCH,
-            (
-                batch.batch_id,
-                first_id,
-                mails,
-                batch.transport,
-                batch.accepted_at_ms,
-                batch.due_at_ms,
-                max(batch.accepted_at_ms, batch.due_at_ms) + PRUNE_REVIEW_MS,
-            ),
-        )
+        if not self._gathered:
+            self._queued = self.queued()
+        if self._queued + batch.mails > max_queued:
+            raise QueueFull(f"{self._queued} mails wait; no more than {max_queued} may")
+        self._queued += batch.mails
+        self._gathered.append(batch)
+
+    def store_gathered(self) -> None:
+        """Store what the running transaction has accepted: one statement for each kind of row."""
+        batches = self._gathered
+        if not batches:
+            return
+        (last_id,) = self._db.one("SELECT last_mail_id FROM meta") or (0,)
+        next_id = last_id + 1
+        topics = self._open_topics(batches)
         tally = Tally()
-        position = 0
-        for message in batch.messages:
-            self._insert_message(batch, batch_row, message, first_id, position, tally)
-            position += len(message.recipients)
-        self._db.insert(
-            "INSERT INTO events (type, at_ms, batch, source, detail) VALUES (?, ?, ?, 'api', ?)",
-            (EventType.ACCEPTED, batch.accepted_at_ms, batch_row, f"{mails} mails"),
-        )
+        batch_rows = []
+        contents: list[tuple[int, int, int, Content]] = []
+        mails: list[MailRow] = []
+        for batch in batches:
+            batch_id = next_id
+            batch_rows.append(_batch_row(batch_id, batch))
+            for message in batch.messages:
+                content = message.content
+                topic = topics[content.topic_id or ""]
+                contents.append((next_id, batch_id, topic, content))
+                mails += _mail_rows(message, batch, batch_id, next_id, topic)
+                tally.queued(batch.transport, content.lane, len(message.recipients))
+                next_id += len(message.recipients)
+            next_id = max(next_id, batch_id + 1)  # one without mails takes an id all the same
+        self._db.many(_INSERT_BATCH, batch_rows)
+        self._messages.add(contents)
+        self._db.run(_INSERT_MAILS, (msgspec.json.encode(mails).decode(),))
+        self._db.run(_NOTE_ACCEPTED, (last_id + 1,))
+        self._db.run("UPDATE meta SET last_mail_id = ?", (next_id - 1,))
         tally.write(self._db)
 
-    def _insert_message(
-        self,
-        batch: NewBatch,
-        batch_row: int,
-        message: NewMessage,
-        first_id: int,
-        position: int,
-        tally: Tally,
-    ) -> None:
-        """The mails of a message, which follow `position` others of the batch."""
-        content = message.content
-        (topic,) = self._db.one(_OPEN_TOPIC, (content.topic_id or "", batch.due_at_ms)) or (0,)
-        message_row = self._messages.add(content, batch=batch_row, topic=topic)
-        scheduled = batch.due_at_ms > batch.accepted_at_ms
-        waits_for = WaitsFor.DUE_TIME if scheduled else WaitsFor.TURN
-        tail = (
-            batch.transport,
-            str(content.lane),
-            str(State.PENDING),
-            str(waits_for),
-            batch.due_at_ms,
-            batch.due_at_ms,
-            batch.accepted_at_ms,
-        )
-        self._db.many(
-            _INSERT_MAIL,
-            [
-                (
-                    first_id + position + n,
-                    batch_row,
-                    message_row,
-                    topic,
-                    r.email,
-                    r.name,
-                    data := json.dumps(r.data) if r.data is not None else None,
-                    mail_checksum(
-                        f"{batch.batch_id}-{position + n}",
-                        batch.accepted_at_ms,
-                        topic,
-                        message_row,
-                        r.email,
-                        r.name,
-                        data,
-                    ),
-                    *tail,
-                )
-                for n, r in enumerate(message.recipients)
-            ],
-        )
-        tally.accepted(topic, batch.transport, content.lane, len(message.recipients))
+    def forget_gathered(self) -> None:
+        """The transaction has ended."""
+        self._gathered = []
+
+    def _open_topics(self, batches: Sequence[NewBatch]) -> dict[str, int]:
+        """Each topic's row by its id; these mails are counted there."""
+        mails: Counter[str] = Counter()
+        first_due_at_ms: dict[str, int] = {}
+        for batch in batches:
+            for message in batch.messages:
+                topic_id = message.content.topic_id or ""
+                mails[topic_id] += len(message.recipients)
+                earliest = first_due_at_ms.get(topic_id, batch.due_at_ms)
+                first_due_at_ms[topic_id] = min(earliest, batch.due_at_ms)
+        rows = {
+            topic_id: self._db.one(_OPEN_TOPIC, (topic_id, first_due_at_ms[topic_id], number))
+            for topic_id, number in mails.items()
+        }
+        return {topic_id: row[0] for topic_id, row in rows.items() if row}
 
     def queued(self) -> int:
         """Mails accepted and not yet finished."""
@@ -161,8 +157,8 @@ class Batches:
 
     def get(self, batch_id: str) -> Batch | None:
         row = self._db.one(
-            "SELECT transport, accepted_at_ms, due_at_ms, mails, first_mail_id"
-            " FROM batches WHERE batch_id = ?",
+            "SELECT transport, accepted_at_ms, due_at_ms, mails, id FROM batches"
+            " WHERE batch_id = ?",
             (batch_id,),
         )
         if row is None:
@@ -184,8 +180,8 @@ class Batches:
         """
         done = 0
         while done < step and (row := self._db.one(_NEXT_TO_PRUNE, (now_ms,))):
-            batch, first_id, mails = row
-            ids = (first_id, first_id + mails - 1)
+            batch, mails = row
+            ids = (batch, batch + mails - 1)
             newest, unfinished = self._db.one(_PRUNABLE, (*UNFINISHED, *ids)) or (None, 0)
             review_ms = now_ms + PRUNE_REVIEW_MS if unfinished else (newest or 0) + retention_ms
             if review_ms > now_ms:
@@ -213,6 +209,25 @@ class Batches:
         return len(part) + 1
 
 
+def _batch_row(batch_id: int, batch: NewBatch) -> tuple[int, str, int, str, int, int, int]:
+    prune_at_ms = max(batch.accepted_at_ms, batch.due_at_ms) + PRUNE_REVIEW_MS
+    times = (batch.accepted_at_ms, batch.due_at_ms, prune_at_ms)
+    return (batch_id, batch.batch_id, batch.mails, batch.transport, *times)
+
+
+def _mail_rows(
+    message: NewMessage, batch: NewBatch, batch_id: int, message_id: int, topic: int
+) -> list[MailRow]:
+    """The mails of a message: their ids begin with the message's own."""
+    rows: list[MailRow] = []
+    for mail_id, r in enumerate(message.recipients, start=message_id):
+        request_id = f"{batch.batch_id}-{mail_id - batch_id}"
+        data = json.dumps(r.data) if r.data is not None else None
+        made_of = (request_id, batch.accepted_at_ms, topic, message_id, r.email, r.name, data)
+        rows.append((mail_id, message_id, r.email, r.name, data, mail_checksum(*made_of)))
+    return rows
+
+
 def mail_checksum(
     request_id: str,
     accepted_at_ms: int,
@@ -227,8 +242,8 @@ def mail_checksum(
     What changes in a mail's life is not in it: that stands in an index too, and SQLite's integrity
     check compares the two.
     """
-    parts = (request_id, accepted_at_ms, topic, message, email, name, data or "")
-    return zlib.crc32("\0".join(map(str, parts)).encode())
+    shared = f"{request_id}\0{accepted_at_ms}\0{topic}\0{message}"
+    return zlib.crc32(f"{shared}\0{email}\0{name}\0{data or ''}".encode())
 
 
 def recipient_of(email: str, name: str, data: str | None) -> Recipient:

@@ -41,9 +41,8 @@ class Tally:
         self._sends: Counter[tuple[str, int]] = Counter()
         self._last_sent: dict[int, int] = {}
 
-    def accepted(self, topic: int, transport: str, lane: Lane, mails: int) -> None:
-        self._topics[topic, "total"] += mails
-        self._topics[topic, State.PENDING] += mails
+    def queued(self, transport: str, lane: Lane, mails: int) -> None:
+        """New mails; their topics are told of them as they are opened."""
         self._depths[transport, lane] += mails
 
     def moved(

@@ -61,7 +61,7 @@ class LoggedEvent:
 
 
 _MAIL: Final = """
-SELECT m.id, b.batch_id || '-' || (m.id - b.first_mail_id), b.batch_id, nullif(t.topic_id, ''),
+SELECT m.id, b.batch_id || '-' || (m.id - b.id), b.batch_id, nullif(t.topic_id, ''),
     m.recipient, m.name, g.subject, m.state, m.waits_for, m.lane, m.transport, m.attempts,
     b.accepted_at_ms, m.due_at_ms, m.state_at_ms, m.provider_id, m.detail
 FROM mails m
@@ -160,9 +160,7 @@ class Mails:
             "limit": limit,
         }
         if batch_id is not None:
-            row = self._db.one(
-                "SELECT first_mail_id, mails FROM batches WHERE batch_id = ?", (batch_id,)
-            )
+            row = self._db.one("SELECT id, mails FROM batches WHERE batch_id = ?", (batch_id,))
             first, mails = row or (0, 0)
             asked |= {"first": first, "last": first + mails - 1}
             return [_mail(row) for row in self._db.all(_BY_BATCH, asked)]
@@ -203,9 +201,7 @@ class Mails:
 
     def cancel_batch(self, batch_id: str, *, now_ms: int) -> tuple[int, int, int]:
         """(cancelled, in flight, already finished) of a batch's mails. Raises NotFound."""
-        row = self._db.one(
-            "SELECT first_mail_id, mails FROM batches WHERE batch_id = ?", (batch_id,)
-        )
+        row = self._db.one("SELECT id, mails FROM batches WHERE batch_id = ?", (batch_id,))
         if row is None:
             raise NotFound(f"there is no batch {batch_id}")
         bounds = (row[0], row[0] + row[1] - 1)
@@ -248,7 +244,7 @@ def find_id(db: Database, request_id: str) -> int | None:
     """The row of a mail's public id; a batch's mails stand in consecutive rows."""
     batch_id, position = split_request_id(request_id)
     row = db.one(
-        "SELECT first_mail_id + ? FROM batches WHERE batch_id = ? AND mails > ?",
+        "SELECT id + ? FROM batches WHERE batch_id = ? AND mails > ?",
         (position, batch_id, position),
     )
     return row[0] if row else None

@@ -6,6 +6,7 @@ A digest guards it against bits that changed on disk, since SQLite keeps no chec
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -15,9 +16,9 @@ from mailer.store.connection import Database
 from mailer.vocabulary import Lane
 
 _INSERT: Final = """
-INSERT INTO messages (batch, topic, lane, expires_at_ms, subject, html, text, from_email,
+INSERT INTO messages (id, batch, topic, lane, expires_at_ms, subject, html, text, from_email,
     reply_to, headers, tags, track_opens, track_clicks, templated, digest)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 _INSERT_ATTACHMENT: Final = """
@@ -44,31 +45,33 @@ class Messages:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def add(self, content: Content, *, batch: int, topic: int) -> int:
-        """Store a message's content in the running transaction; its row."""
-        columns = (
-            content.expires_at_ms,
-            content.subject,
-            content.html,
-            content.text,
-            content.from_email,
-            content.reply_to,
-            json.dumps(content.headers),
-            json.dumps(dict(content.tags)),
-            int(content.track_opens),
-            int(content.track_clicks),
-            int(content.templated),
-        )
-        attachments = [
-            (a.filename, a.content_type, a.content_id, a.content) for a in content.attachments
-        ]
-        digest = _digest((*columns, content.topic_id or "", str(content.lane)), attachments)
-        message = self._db.insert(_INSERT, (batch, topic, str(content.lane), *columns, digest))
-        if attachments:
-            self._db.many(
-                _INSERT_ATTACHMENT, [(message, n, *file) for n, file in enumerate(attachments)]
+    def add(self, contents: Sequence[tuple[int, int, int, Content]]) -> None:
+        """Store (message, batch, topic, content) each, in the running transaction."""
+        rows = []
+        attached: list[tuple[Any, ...]] = []
+        for message, batch, topic, content in contents:
+            columns = (
+                content.expires_at_ms,
+                content.subject,
+                content.html,
+                content.text,
+                content.from_email,
+                content.reply_to,
+                json.dumps(content.headers),
+                json.dumps(dict(content.tags)),
+                int(content.track_opens),
+                int(content.track_clicks),
+                int(content.templated),
             )
-        return message
+            files = [
+                (a.filename, a.content_type, a.content_id, a.content) for a in content.attachments
+            ]
+            lane = str(content.lane)
+            digest = _digest((*columns, content.topic_id or "", lane), files)
+            rows.append((message, batch, topic, lane, *columns, digest))
+            attached += [(message, n, *file) for n, file in enumerate(files)]
+        self._db.many(_INSERT, rows)
+        self._db.many(_INSERT_ATTACHMENT, attached)
 
     def get(self, message: int) -> Content:
         """A message's content. Raises StoreDamaged when it is not what was accepted."""

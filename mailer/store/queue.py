@@ -23,7 +23,7 @@ from mailer.vocabulary import EventType, Lane, State, WaitsFor
 
 _CANDIDATES: Final = f"""
 SELECT m.id, m.topic, m.message, m.recipient, m.name, m.data, m.checksum, m.due_at_ms, m.attempts,
-    m.lane, b.batch_id || '-' || (m.id - b.first_mail_id), b.accepted_at_ms, g.expires_at_ms,
+    m.lane, b.batch_id || '-' || (m.id - b.id), b.accepted_at_ms, g.expires_at_ms,
     t.paused OR t.cancelling, {SUPPRESSED}
 FROM mails m
 JOIN batches b ON b.id = m.batch
@@ -56,7 +56,7 @@ SELECT 1 FROM mails WHERE transport = ? AND waits_for = ? AND lane = ? AND due_a
 """
 
 _NEXT_EXPIRED: Final = """
-SELECT b.id, b.first_mail_id, b.first_mail_id + b.mails - 1
+SELECT b.id, b.id + b.mails - 1
 FROM messages g JOIN batches b ON b.id = g.batch
 WHERE g.expires_at_ms IS NOT NULL AND g.expired = 0 AND g.expires_at_ms <= ?
 ORDER BY g.expires_at_ms LIMIT 1
@@ -291,8 +291,8 @@ class Queue:
         tally = Tally()
         done = 0
         while done < step and (row := self._db.one(_NEXT_EXPIRED, (now_ms,))):
-            batch, first_id, last_id = row
-            expired = self._db.all(_EXPIRED_MAILS, (first_id, last_id, now_ms, step))
+            batch, last_id = row
+            expired = self._db.all(_EXPIRED_MAILS, (batch, last_id, now_ms, step))
             why = "expired before it could be sent"
             for mail_id, topic, transport, lane in expired:
                 self._db.run(_FINISH, (State.FAILED, now_ms, why, mail_id))
@@ -300,7 +300,7 @@ class Queue:
                 append_own(self._db, [(EventType.FAILED, now_ms, mail_id, topic, "queue", why)])
             if len(expired) < step:
                 self._db.run(_NOTE_EXPIRED, (batch, now_ms))
-            done += len(expired) + 1 + (last_id - first_id) // LOOKED_AT_A_STEP
+            done += len(expired) + 1 + (last_id - batch) // LOOKED_AT_A_STEP
         tally.write(self._db)
         return done
 

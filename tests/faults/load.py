@@ -103,7 +103,7 @@ def stored(database: Path) -> dict[str, str]:
     """Recipient → request id, of every mail in a database."""
     rows = query(
         database,
-        "SELECT m.recipient, b.batch_id || '-' || (m.id - b.first_mail_id)"
+        "SELECT m.recipient, b.batch_id || '-' || (m.id - b.id)"
         " FROM mails m JOIN batches b ON b.id = m.batch",
     )
     return dict(rows)

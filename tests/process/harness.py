@@ -136,7 +136,7 @@ class Mailer(Service):
         """How often each mail was uncertain, by its public id; mails that never were left out."""
         return dict(
             self.rows(
-                "SELECT b.batch_id || '-' || (m.id - b.first_mail_id), count(*) FROM events e"
+                "SELECT b.batch_id || '-' || (m.id - b.id), count(*) FROM events e"
                 " JOIN mails m ON m.id = e.mail JOIN batches b ON b.id = m.batch"
                 " WHERE e.type = 'uncertain' GROUP BY m.id"
             )

@@ -66,7 +66,7 @@ class Row(NamedTuple):
 
 
 _ROWS = """
-SELECT m.id, b.batch_id || '-' || (m.id - b.first_mail_id), m.topic, t.topic_id, m.state,
+SELECT m.id, b.batch_id || '-' || (m.id - b.id), m.topic, t.topic_id, m.state,
     m.recipient, m.waits_for, m.due_at_ms
 FROM mails m JOIN batches b ON b.id = m.batch JOIN topics t ON t.id = m.topic
 """

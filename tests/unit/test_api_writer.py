@@ -12,6 +12,7 @@ import pytest
 
 from mailer.api.writer import JOBS_A_COMMIT, WAITING_JOBS, Writer
 from mailer.errors import NotFound, StoreUnavailable
+from mailer.mail import Content, NewBatch, NewMessage, Recipient
 from mailer.store import Store
 from mailer.store.connection import lock_path, remembered_commits
 from mailer.store.migrate import migrate
@@ -95,6 +96,28 @@ def test_a_job_that_fails_fails_alone_and_is_undone(database: Path) -> None:
 
     run(database, story)
     assert stored(database) == ["a@x.example", "b@x.example"]
+
+
+def test_mail_that_cannot_be_stored_fails_alone(database: Path) -> None:
+    def accept(subject: str) -> Callable[[Store], None]:
+        message = NewMessage(Content(subject), (Recipient("a@x.example"),))
+        batch = NewBatch(subject.encode("utf-8", "replace").hex(), (message,), "maildir", 0, 0)
+        return lambda store: store.batches.accept(batch, max_queued=10)
+
+    async def story(writer: Writer) -> None:
+        go_on = threading.Event()
+        writer.post(lambda store: go_on.wait(10))
+        together = [writer.accept(accept(subject)) for subject in ("one", "half \ud800", "two")]
+        gathering = asyncio.gather(*together, return_exceptions=True)
+        asyncio.get_running_loop().call_soon(go_on.set)
+        first, broken, last = await gathering
+        assert first is last is None
+        assert isinstance(broken, UnicodeEncodeError)
+
+    run(database, story)
+    store = opened(database)
+    assert store.batches.queued() == 2
+    store.close()
 
 
 def test_when_the_store_fails_every_job_of_the_commit_hears_it(database: Path) -> None:

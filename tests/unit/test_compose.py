@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import re
 import time
-from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -267,7 +266,7 @@ def test_data_is_filled_in_and_escaped_in_html_only() -> None:
     content = Content(
         "Hi {{ name }}", "<p>{{ name }}</p>", "{{ name }}", templated=True, track_opens=False
     )
-    envelope = composed(content, replace(ANN, data={"name": "<A&B>"}))
+    envelope = composed(content, Recipient(ANN.email, ANN.name, {"name": "<A&B>"}))
     assert envelope.subject == "Hi <A&B>"
     assert envelope.html == f"<p>{html.escape('<A&B>')}</p>"
     assert envelope.text == "<A&B>"
