@@ -23,9 +23,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from mailer import plugins
 from mailer.commands.client import Api, explain
 from mailer.errors import ApiError
-from mailer.settings import variables
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = ROOT / "try"
@@ -83,7 +83,8 @@ def running(port: int) -> Iterator[subprocess.Popen[bytes]]:
         "LOG_LEVEL": "WARNING",
     }
     # The caller's own settings are for the caller's own mail.
-    names = {name for variable in variables().values() for name in variable.names}
+    known = plugins.settings(plugins.load(), {}).listed()
+    names = {name for variable, _ in known for name in variable.names}
     environ = {name: value for name, value in os.environ.items() if name not in names} | ours
     command = [sys.executable, "-m", "mailer", "run"]
     # Its own group, so that Ctrl-C reaches it once, from here.

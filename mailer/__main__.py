@@ -13,9 +13,10 @@ from pathlib import Path
 
 import click
 
+from mailer import plugins
 from mailer.commands import add_commands_of_plugins, cli
 from mailer.errors import MailerError
-from mailer.settings import Settings, load
+from mailer.settings import Settings
 
 
 def main() -> None:
@@ -33,7 +34,7 @@ def main() -> None:
 
 
 def _settings() -> Settings:
-    return load(os.environ, Path(".env"))
+    return plugins.settings(plugins.load(), os.environ, Path(".env"))
 
 
 if __name__ == "__main__":

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mailer import reporting
+from mailer import plugins, reporting
 from mailer.api.server import application
-from mailer.settings import load
 
-settings = load(os.environ, Path(".env"))
+settings = plugins.settings(plugins.load(), os.environ, Path(".env"))
 reporting.start(settings, "api")
 app = application(settings)

@@ -107,6 +107,8 @@ class Transport(Protocol):
     """No `send` lasts longer; a sender that sees one do so gives the mail up as unknown."""
     reports_events: bool
     """True when the provider tells later what it took, so that an unknown outcome can wait."""
+    destination: str
+    """Where mail goes, without secrets; the start says it to the operator."""
 
     def open(self) -> Session:
         """Connect. Called before a slot of the rate is taken, so that none is spent waiting.
@@ -210,6 +212,17 @@ class Access(Protocol):
 
 Worker = Callable[[Access], None]
 """Returns when `stopping`; when it returns before, or raises, it is started again."""
+
+
+@hookspec
+def mailer_settings() -> type:  # type: ignore[empty-body]
+    """Declare the plugin's settings: a class, made like `mailer.settings.Settings`.
+
+    A frozen dataclass whose fields come from `mailer.variables.setting`. Its variables begin with
+    the plugin's name in capitals and `_`, or with one of the class's own `prefixes`; none may be
+    another's. They are checked at the start with all others and shown by `mailer config`;
+    `settings.of(YourSettings)` gives the values, wherever a hook is given `settings`.
+    """
 
 
 @hookspec

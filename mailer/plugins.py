@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
 from importlib.metadata import entry_points
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
 import pluggy
 
@@ -11,40 +15,63 @@ from mailer import hookspecs
 from mailer.errors import PluginError, SettingFault, SettingsError
 from mailer.hookspecs import Transport, Worker
 from mailer.settings import Settings
+from mailer.settings import load as load_settings
+from mailer.variables import variables
 
-ENTRY_POINT_GROUP = "mailer"
+ENTRY_POINT_GROUP: Final = "mailer"
+_NONE: Final[Mapping[str, object]] = MappingProxyType({})
 
 
-def load(extra: Iterable[object] = ()) -> pluggy.PluginManager:
-    """All installed plugins, first-party ones included, and any passed.
+def load(extra: Mapping[str, object] = _NONE) -> pluggy.PluginManager:
+    """All installed plugins, first-party ones included, and any passed, by name.
 
     Raises PluginError when one can't be imported or has a hook that mailer does not know.
     """
     manager = pluggy.PluginManager("mailer")
     manager.add_hookspecs(hookspecs)
-    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
-        if manager.get_plugin(entry_point.name) is not None:
+    for name, plugin in (*_installed(), *extra.items()):
+        if manager.get_plugin(name) is not None:
             continue  # the same distribution may be found twice along the path
         try:
-            manager.register(entry_point.load(), name=entry_point.name)
-        except Exception as error:
-            raise PluginError(f"plugin {entry_point.name} can't be loaded: {error}") from error
-    try:
-        for plugin in extra:
-            manager.register(plugin, name=f"{type(plugin).__name__} {id(plugin)}")
-        manager.check_pending()
-    except pluggy.PluginValidationError as error:
-        name = manager.get_name(error.plugin)
-        raise PluginError(f"plugin {name} has a hook mailer does not know: {error}") from error
+            manager.register(plugin, name=name)
+            manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            raise PluginError(f"plugin {name} has a hook mailer does not know: {error}") from error
     return manager
 
 
 def one_by_one(manager: pluggy.PluginManager, hook: str) -> Iterator[tuple[str, pluggy.HookCaller]]:
     """Each plugin's name and its hook alone, so that one that raises does no harm to the others."""
-    found = manager.list_name_plugin()
+    found = [(i.plugin_name, i.plugin) for i in getattr(manager.hook, hook).get_hookimpls()]
     for name, plugin in found:
         others = [other for _, other in found if other is not plugin]
         yield name, manager.subset_hook_caller(hook, others)
+
+
+def settings(
+    manager: pluggy.PluginManager, environ: Mapping[str, str], dotenv_path: Path | None = None
+) -> Settings:
+    """All settings, mailer's own and the plugins'. Raises SettingsError naming every fault.
+
+    Raises PluginError when a plugin declares what it may not.
+    """
+    kinds: list[type] = []
+    owners = {name: "mailer" for v in variables(Settings).values() for name in v.names}
+    declared = (
+        (name, kind) for name, hook in one_by_one(manager, "mailer_settings") for kind in hook()
+    )
+    for plugin, kind in declared:
+        if not (isinstance(kind, type) and is_dataclass(kind)):
+            raise PluginError(f"plugin {plugin}: mailer_settings returns no class of settings")
+        prefixes = getattr(kind, "prefixes", (f"{plugin.upper().replace('-', '_')}_",))
+        for name in (name for v in variables(kind).values() for name in v.names):
+            if not name.startswith(prefixes):
+                beginning = " or ".join(prefixes)
+                raise PluginError(f"plugin {plugin}: {name} does not begin with {beginning}")
+            if owners.setdefault(name, plugin) != plugin:
+                raise PluginError(f"plugin {plugin}: {name} is {owners[name]}'s")
+        kinds.append(kind)
+    return load_settings(environ, dotenv_path, of_plugins=kinds)
 
 
 def transports(manager: pluggy.PluginManager, settings: Settings) -> dict[str, Transport]:
@@ -86,3 +113,11 @@ def worker(manager: pluggy.PluginManager, settings: Settings, name: str) -> tupl
     if name not in found:
         raise PluginError(f"no plugin offers a worker {name}")
     return found[name]
+
+
+def _installed() -> Iterator[tuple[str, object]]:
+    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            yield entry_point.name, entry_point.load()
+        except Exception as error:
+            raise PluginError(f"plugin {entry_point.name} can't be loaded: {error}") from error

@@ -60,6 +60,7 @@ class TransportContract:
         assert 1 <= transport.max_in_flight <= 1000
         assert 0 < transport.call_timeout_s <= 3600
         assert isinstance(transport.reports_events, bool)
+        assert transport.destination
 
     def test_it_gives_one_outcome_for_each_mail_in_order(
         self, transport: Transport, received: Received

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any, Final
 
 import click
@@ -15,7 +14,7 @@ from mailer.clock import Clock, SystemClock
 from mailer.commands.database import open_store
 from mailer.commands.tables import console, table
 from mailer.errors import NotFound
-from mailer.settings import Settings, variables
+from mailer.settings import Settings
 from mailer.store import Store
 from mailer.store.mails import Mail
 from mailer.vocabulary import STATE_MEANINGS, WAITS_FOR_MEANINGS, State
@@ -65,21 +64,16 @@ def config(load: Callable[[], Settings], /, as_json: bool) -> None:
 
 
 def _settings(settings: Settings) -> list[dict[str, Any]]:
-    default = {field.name: field.default for field in fields(Settings)}
-    rows = []
-    for field_name, variable in variables().items():
-        value = getattr(settings, field_name)
-        masked = variable.secret and value != default[field_name]
-        rows.append(
-            {
-                "name": variable.names[0],
-                "value": MASKED if masked else _written(value),
-                "origin": settings.chosen_because.get(field_name, "default"),
-                "secret": variable.secret,
-                "about": variable.doc,
-            }
-        )
-    return rows
+    return [
+        {
+            "name": variable.name,
+            "value": MASKED if variable.secret and value != variable.default else _written(value),
+            "origin": settings.chosen_because.get(variable.name, "default"),
+            "secret": variable.secret,
+            "about": variable.doc,
+        }
+        for variable, value in settings.listed()
+    ]
 
 
 def _written(value: object) -> str | None:

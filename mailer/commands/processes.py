@@ -18,6 +18,7 @@ import click
 from mailer import __version__, plugins
 from mailer.commands.database import require_database
 from mailer.errors import SettingFault, SettingsError
+from mailer.hookspecs import Transport
 from mailer.settings import Settings
 from mailer.store.connection import has_wal_reset_bug, sqlite_version
 from mailer.store.migrate import migrate as migrate_database
@@ -120,9 +121,9 @@ def require_free(listen: tuple[str, int]) -> None:
 
 def announce(settings: Settings, *, api: bool) -> None:
     """Say on stderr what this start means. Raises MailerError when the transport can't be used."""
-    plugins.transports(plugins.load(), settings)
+    transport = plugins.transports(plugins.load(), settings)[settings.transport_name]
     click.echo(f"mailer {__version__}", err=True)
-    for line in _start_lines(settings, api=api):
+    for line in _start_lines(settings, transport, api=api):
         click.echo(f"  {line}", err=True)
 
 
@@ -133,10 +134,9 @@ def _stop_when_stdin_ends() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _start_lines(settings: Settings, *, api: bool) -> Iterator[str]:
+def _start_lines(settings: Settings, transport: Transport, *, api: bool) -> Iterator[str]:
     yield f"transport: {settings.transport_name}, {_why_transport(settings)}"
-    if settings.transport_name == "maildir":
-        yield f"nothing leaves this machine: mail is put into {settings.maildir_path.absolute()}"
+    yield f"mail goes to {transport.destination}"
     if api:
         host, port = settings.listen
         host = f"[{host}]" if ":" in host else host
@@ -153,7 +153,7 @@ def _start_lines(settings: Settings, *, api: bool) -> Iterator[str]:
 
 def _why_transport(settings: Settings) -> str:
     if settings.transport:
-        return f"chosen by {settings.chosen_because['transport']}"
+        return f"chosen by {settings.chosen_because['TRANSPORT']}"
     if settings.transport_name == "ses":
         return "because AWS_SES_FROM_EMAIL is set and TRANSPORT is not"
     return "the default: neither TRANSPORT nor AWS_SES_FROM_EMAIL is set"

@@ -13,12 +13,14 @@ import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mailer import mime
+from mailer import mime, variables
 from mailer.hookspecs import Envelope, Outcome, Quota, Transport, hookimpl
 from mailer.settings import Settings
+from mailer.variables import setting
 from mailer.vocabulary import OutcomeKind
 
 _REQUEST_ID: Final = re.compile(r"[0-9a-z-]{1,64}")
@@ -27,9 +29,25 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaildirSettings:
+    path: Path = setting(
+        "MAILDIR_PATH",
+        default=Path("maildir"),
+        parse=variables.path,
+        accepted="a directory",
+        doc="Where the maildir transport puts mail.",
+    )
+
+
+@hookimpl
+def mailer_settings() -> type:
+    return MaildirSettings
+
+
 @hookimpl
 def mailer_transports(settings: Settings) -> Mapping[str, Transport]:
-    return {"maildir": MaildirTransport(settings.maildir_path)}
+    return {"maildir": MaildirTransport(settings.of(MaildirSettings).path)}
 
 
 class MaildirTransport:
@@ -43,6 +61,7 @@ class MaildirTransport:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.destination = f"{path.absolute()}: nothing leaves this machine"
 
     def open(self) -> MaildirSession:
         """Make the Maildir ready and remove what dead processes left in `tmp`.

@@ -14,10 +14,16 @@ import click
 
 from mailer.hookspecs import ProviderEvent, Transport, hookimpl
 from mailer.settings import Settings
+from mailer_ses.settings import SesSettings
 
-__all__ = ["mailer_commands", "mailer_notifications", "mailer_transports"]
+__all__ = ["mailer_commands", "mailer_notifications", "mailer_settings", "mailer_transports"]
 
 # Each hook imports what it needs: boto3 and cryptography cost every command half a second.
+
+
+@hookimpl
+def mailer_settings() -> type:
+    return SesSettings
 
 
 @hookimpl

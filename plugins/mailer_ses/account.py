@@ -21,6 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from mailer.errors import MailerError, SettingFault, SettingsError, TransportUnreachable
 from mailer.settings import Settings
+from mailer_ses.settings import SesSettings
 
 _NO_REGION: Final = SettingFault(
     "AWS_REGION",
@@ -69,23 +70,24 @@ class Account:
     @classmethod
     def from_settings(cls, settings: Settings) -> Account | None:
         """None without a region; SettingsError if mail is to go by SES nevertheless."""
-        region = settings.aws_region or Session().region_name
+        ours = settings.of(SesSettings)
+        region = ours.region or Session().region_name
         if region is None:
             if settings.transport_name != "ses":
                 return None
             raise SettingsError([_NO_REGION])
         # From the environment boto3 takes them itself, with the session token that may belong
         # to them; those of a file it can't know.
-        origin = settings.chosen_because.get("aws_access_key_id", "")
+        origin = settings.chosen_because.get("AWS_ACCESS_KEY_ID", "")
         from_file = "environment" not in origin
         return cls(
             region=region,
             from_email=settings.default_from,
-            access_key_id=settings.aws_access_key_id if from_file else None,
-            secret_access_key=settings.aws_secret_access_key if from_file else None,
-            configuration_set=settings.ses_configuration_set,
-            bulk=settings.ses_bulk,
-            tells_events=bool(settings.sns_topic_arns),
+            access_key_id=ours.access_key_id if from_file else None,
+            secret_access_key=ours.secret_access_key if from_file else None,
+            configuration_set=ours.configuration_set,
+            bulk=ours.bulk,
+            tells_events=bool(ours.topic_arns),
         )
 
     @classmethod

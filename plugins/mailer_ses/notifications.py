@@ -13,6 +13,7 @@ from mailer.hookspecs import ProviderEvent
 from mailer.settings import Settings
 from mailer_ses import events, sns
 from mailer_ses.certificates import Certificates
+from mailer_ses.settings import SesSettings
 
 log = logging.getLogger("mailer.ses")
 
@@ -23,12 +24,12 @@ def received(
     settings: Settings, headers: Mapping[str, str], body: bytes, now: datetime
 ) -> Sequence[ProviderEvent] | None:
     """The events told; None when it is not SNS's. Raises InvalidRequest or OSError, see `sns`."""
-    directory = settings.sns_cert_dir
+    ours = settings.of(SesSettings)
     found = sns.verified(
         headers,
         body,
-        topic_arns=settings.sns_topic_arns,
-        key_of=partial(_certificates(directory).key, now=now),
+        topic_arns=ours.topic_arns,
+        key_of=partial(_certificates(ours.cert_dir).key, now=now),
         now=now,
     )
     if found is None:

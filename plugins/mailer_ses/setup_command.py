@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import click
 
 from mailer.settings import Settings
+from mailer_ses.settings import SesSettings
 
 if TYPE_CHECKING:
     from mailer_ses.policies import EventRoute
@@ -89,7 +90,7 @@ def setup(
             raise
         click.echo(f"Put your account's number for {UNKNOWN_ACCOUNT}: {error}", err=True)
         partition, account_id, who = "aws", UNKNOWN_ACCOUNT, ""
-    set_name = configuration_set or settings.ses_configuration_set or topic
+    set_name = configuration_set or settings.of(SesSettings).configuration_set or topic
     route = EventRoute(account.region, account_id, topic, set_name, url, partition)
     if print_policy:
         click.echo(_policies(route, print_policy))

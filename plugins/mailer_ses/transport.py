@@ -39,6 +39,7 @@ class SesTransport:
         self.account = account
         self.batch_size = bulk.MAX_ENTRIES if account.bulk else 1
         self.reports_events = account.tells_events
+        self.destination = f"Amazon SES in {account.region}"
         # Connecting and reading may both take long; a bulk call refused is made again, singly.
         self.call_timeout_s = BEGIN_WITHIN_S + 3 * (
             account.connect_timeout_s + account.read_timeout_s

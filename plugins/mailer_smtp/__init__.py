@@ -13,17 +13,36 @@ User and password are percent-encoded. Certificates are always verified.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from mailer.hookspecs import Transport, hookimpl
 from mailer.settings import Settings
+from mailer.variables import setting
 from mailer_smtp.server import Server
 from mailer_smtp.transport import SmtpTransport
 
-__all__ = ["Server", "SmtpTransport", "mailer_transports"]
+__all__ = ["Server", "SmtpSettings", "SmtpTransport", "mailer_settings", "mailer_transports"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmtpSettings:
+    server: Server | None = setting(
+        "SMTP_URL",
+        default=None,
+        secret=True,
+        parse=Server.from_url,
+        accepted="smtp://[user:password@]host[:port] (STARTTLS) or smtps://… (TLS);"
+        " ?starttls=off (a server on this machine only), ?cafile=PATH, ?ehlo=NAME, ?timeout_s=N",
+        doc="The server the smtp transport hands mail to.",
+    )
+
+
+@hookimpl
+def mailer_settings() -> type:
+    return SmtpSettings
 
 
 @hookimpl
 def mailer_transports(settings: Settings) -> Mapping[str, Transport]:
-    if settings.smtp_url is None:
-        return {}
-    return {"smtp": SmtpTransport(Server.from_url(settings.smtp_url))}
+    server = settings.of(SmtpSettings).server
+    return {"smtp": SmtpTransport(server)} if server else {}

@@ -14,8 +14,6 @@ from ipaddress import ip_address
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from mailer.errors import SettingFault, SettingsError
-
 _OPTIONS: Final = frozenset({"starttls", "cafile", "ehlo", "timeout_s"})
 _CONNECT_TIMEOUT_S: Final = 10.0
 
@@ -38,15 +36,12 @@ class Server:
 
     @classmethod
     def from_url(cls, url: str) -> Server:
-        """Read SMTP_URL. Raises SettingsError, without the URL's secrets in it."""
+        """Read SMTP_URL. Raises ValueError, without the URL's secrets in it."""
         try:
-            return _read(url)
-        except (ValueError, OSError) as error:
-            accepted = (
-                "smtp://[user:password@]host[:port] (STARTTLS) or smtps://… (TLS), with"
-                " ?starttls=off (for a server on this machine), ?cafile=, ?ehlo=, ?timeout_s="
-            )
-            raise SettingsError([SettingFault("SMTP_URL", str(error), accepted)]) from None
+            parts = urlsplit(url)
+        except ValueError:  # its words quote the host, which may be the password
+            raise ValueError("it is no SMTP URL") from None
+        return _read(parts)
 
     def connect(self, smtp: smtplib.SMTP) -> None:
         """Connect, encrypt, greet and log in. `smtp.sock` is set early, for others to cut."""
@@ -87,8 +82,7 @@ def _greet(smtp: smtplib.SMTP) -> None:
         raise smtplib.SMTPHeloError(code, words)
 
 
-def _read(url: str) -> Server:
-    parts = urlsplit(url)
+def _read(parts: SplitResult) -> Server:
     if parts.scheme not in {"smtp", "smtps"} or not parts.hostname:
         raise ValueError("it is no SMTP URL")
     if parts.path.strip("/") or parts.fragment:
@@ -125,9 +119,11 @@ def _tls(options: dict[str, str], host: str, from_start: bool) -> ssl.SSLContext
         raise ValueError("its option starttls is neither on nor off")
     if starttls == "on":
         try:
-            return ssl.create_default_context(cafile=options.get("cafile"))
+            context = ssl.create_default_context(cafile=options.get("cafile"))
         except OSError as error:
             raise ValueError(f"its cafile can't be used: {error.strerror or error}") from None
+        context.minimum_version = ssl.TLSVersion.TLSv1_2  # else it depends on how OpenSSL was built
+        return context
     if from_start:
         raise ValueError("starttls=off makes no sense with smtps://")
     if not _is_this_machine(host):

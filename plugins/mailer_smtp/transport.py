@@ -38,6 +38,7 @@ class SmtpTransport:
 
     def __init__(self, server: Server) -> None:
         self.server = server
+        self.destination = f"{server.host} port {server.port}"
         # A call ends itself after two replies' time; connecting again may come on top.
         self.call_timeout_s = 4 * server.timeout_s
 

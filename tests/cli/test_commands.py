@@ -114,7 +114,7 @@ def test_run_with_three_settings_migrates_serves_sends_and_ends(installation: In
     assert process.wait(timeout=10) == 0
     log = installation.log
     assert "transport: maildir, the default" in log
-    assert f"nothing leaves this machine: mail is put into {installation.maildir}" in log
+    assert f"mail goes to {installation.maildir}: nothing leaves this machine" in log
     assert f"API: {installation.url}, open to this machine only" in log
     assert "Traceback" not in log
 

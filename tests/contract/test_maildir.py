@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from mailer_maildir import MaildirTransport, mailer_transports
+from mailer_maildir import MaildirSettings, MaildirTransport, mailer_transports
 
 from mailer.settings import Settings
 from mailer.testing import envelope
@@ -37,7 +37,9 @@ def files_under(directory: Path) -> set[str]:
 
 
 def test_it_is_always_there_at_the_path_of_the_settings(path: Path) -> None:
-    transports = mailer_transports(Settings(maildir_path=path))
+    transports = mailer_transports(
+        Settings(of_plugins={MaildirSettings: MaildirSettings(path=path)})
+    )
     assert list(transports) == ["maildir"]
     transports["maildir"].open().send([envelope(1)])
     assert files_under(path) == {f"new/{NAME}"}

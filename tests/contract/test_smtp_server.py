@@ -6,11 +6,11 @@ import ssl
 from pathlib import Path
 
 import pytest
-from mailer_smtp import Server, SmtpTransport, mailer_transports
+from mailer_smtp import Server, SmtpSettings, SmtpTransport, mailer_transports
 
 from mailer.errors import SettingsError, TransportUnreachable
 from mailer.hookspecs import Outcome, Session
-from mailer.settings import Settings
+from mailer.settings import load
 from mailer.testing import envelope
 from mailer.vocabulary import OutcomeKind
 from tests.certificates import Certificates
@@ -91,8 +91,8 @@ def test_a_login_refused_later_holds_the_whole_transport_back() -> None:
 
 
 def test_the_transport_is_there_only_when_it_is_configured() -> None:
-    assert mailer_transports(Settings()) == {}
-    settings = Settings(smtp_url="smtp://mail.example.org")
+    assert mailer_transports(load({}, of_plugins=[SmtpSettings])) == {}
+    settings = load({"SMTP_URL": "smtp://mail.example.org"}, of_plugins=[SmtpSettings])
     assert list(mailer_transports(settings)) == ["smtp"]
 
 
@@ -140,6 +140,6 @@ def test_the_url_says_where_and_how(url: str, host: str, port: int, encrypted: b
 )
 def test_a_wrong_url_stops_the_start_without_telling_its_secret(url: str, problem: str) -> None:
     with pytest.raises(SettingsError, match=problem) as caught:
-        mailer_transports(Settings(smtp_url=url))
+        load({"SMTP_URL": url}, of_plugins=[SmtpSettings])
     assert caught.value.faults[0].name == "SMTP_URL"
     assert "s3cr" not in str(caught.value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import MISSING, fields
 
 import click
 import pytest
@@ -14,7 +13,7 @@ from mailer.api.routes import routes
 from mailer.clock import SystemClock
 from mailer.commands import add_commands_of_plugins, cli
 from mailer.plugins import load as load_plugins
-from mailer.settings import Settings, load, variables
+from mailer.plugins import settings as load_settings
 from mailer.store import Store
 from mailer.vocabulary import MOVES, STATE_MEANINGS, WAITS_FOR_MEANINGS, State
 
@@ -26,32 +25,31 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def settings() -> str:
-    default = {field.name: field.default for field in fields(Settings)}
+    listed = load_settings(load_plugins(), {}).listed()
     return table(
         ("variable", "default", "accepted", "meaning"),
         (
             (
                 ", ".join(f"`{name}`" for name in variable.names),
-                _default(field_name, default[field_name]),
+                _default(variable.name, variable.default),
                 variable.accepted,
                 variable.doc,
             )
-            for field_name, variable in variables().items()
+            for variable, _ in listed
         ),
     )
 
 
-def _default(field_name: str, value: object) -> str:
-    assert value is not MISSING, field_name
+def _default(name: str, value: object) -> str:
     written = {
-        "database_path": "sqlite://sqlite3.db",
-        "interactive_reserve": "5%",
-        "max_age_s": "48h",
-        "max_send_per_second": "12",
+        "DATABASE_URL": "sqlite://sqlite3.db",
+        "INTERACTIVE_RESERVE": "5%",
+        "MAX_AGE": "48h",
+        "MAX_SEND_PER_SECOND": "12",
     }
     if value in (None, ()):
         return ""
-    return f"`{written.get(field_name, int(value) if isinstance(value, bool) else value)}`"
+    return f"`{written.get(name, int(value) if isinstance(value, bool) else value)}`"
 
 
 def states() -> str:
@@ -123,10 +121,11 @@ def operations() -> Iterator[tuple[str, str, Operation]]:
     def no_store() -> Store:
         raise AssertionError("describing the API opens no database")
 
+    manager = load_plugins()
     backend = Backend(
-        settings=load({}),
+        settings=load_settings(manager, {}),
         clock=SystemClock(),
-        plugins=load_plugins(),
+        plugins=manager,
         transports=frozenset(),
         open_store=no_store,
     )

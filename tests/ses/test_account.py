@@ -9,6 +9,7 @@ from typing import Any
 import mailer_ses
 import pytest
 from mailer_ses.account import Account
+from mailer_ses.settings import SesSettings
 from mailer_ses.transport import SesTransport
 
 from mailer import settings as settings_module
@@ -21,7 +22,7 @@ WANTED = {"AWS_SES_FROM_EMAIL": "shop@example.org", "AWS_REGION": "eu-central-1"
 
 
 def loaded(environ: dict[str, str], dotenv: Path | None = None) -> Settings:
-    return settings_module.load(environ, dotenv)
+    return settings_module.load(environ, dotenv, of_plugins=[SesSettings])
 
 
 def transports(environ: dict[str, str]) -> dict[str, Transport]:

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 import mailer_ses
 import pytest
 from mailer_ses.account import Account
+from mailer_ses.settings import SesSettings
 from mailer_ses.transport import SesTransport
 
 from mailer.errors import InvalidRequest
@@ -32,7 +33,8 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture
 def settings(authority: Authority) -> Settings:
-    return Settings(sns_topic_arns=(TOPIC_ARN,), sns_cert_dir=authority.directory)
+    ours = SesSettings(topic_arns=(TOPIC_ARN,), cert_dir=authority.directory)
+    return Settings(of_plugins={SesSettings: ours})
 
 
 def notified(
@@ -106,7 +108,7 @@ def test_callbacks_of_others_are_not_ours(settings: Settings) -> None:
 
 def test_without_settings_of_its_own_everything_of_sns_waits(authority: Authority) -> None:
     with pytest.raises(OSError, match="SNS_TOPIC_ARNS"):
-        notified(Settings(), authority.sign(envelope("x")))
+        notified(Settings(of_plugins={SesSettings: SesSettings()}), authority.sign(envelope("x")))
 
 
 def test_a_subscription_of_our_topic_is_confirmed(

@@ -11,9 +11,10 @@ import pytest
 from click.testing import CliRunner, Result
 from mailer_ses.commands import ses as command
 from mailer_ses.policies import EVENT_TYPES, EventRoute
+from mailer_ses.settings import SesSettings
 from mailer_ses.setup import Aws, SetupError, changes
 
-from mailer.settings import Settings
+from mailer.settings import load
 from tests.installation import Installation
 from tests.ses.answering import Answering
 from tests.ses.cloud import ACCOUNT_ID, REGION, Cloud
@@ -26,7 +27,7 @@ ROUTES = pytest.mark.parametrize("route", [BY_QUEUE, BY_URL], ids=["sqs", "url"]
 
 
 def setup(*arguments: str, answer: str = "") -> Result:
-    settings = Settings(aws_region=REGION)
+    settings = load({"AWS_REGION": REGION}, of_plugins=[SesSettings])
     return CliRunner().invoke(command, ["setup", *arguments], answer, obj=lambda: settings)
 
 

@@ -56,6 +56,7 @@ class Memory:
     max_in_flight: int = 4
     call_timeout_s: float = 1.0
     reports_events: bool = False
+    destination: str = "memory"
     opened: int = 0
     closed: int = 0
     sent: list[str] = field(default_factory=list)

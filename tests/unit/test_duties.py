@@ -45,6 +45,7 @@ class Provider:
     max_in_flight: int = 1
     call_timeout_s: float = 1.0
     reports_events: bool = False
+    destination: str = "nowhere"
     may_answer: threading.Event = field(default_factory=threading.Event)
     asked: int = 0
 

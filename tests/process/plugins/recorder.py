@@ -27,6 +27,7 @@ class Recorder:
     """Transport and session in one: nothing is kept between calls."""
 
     reports_events = False
+    destination = "a file, for tests"
 
     def __init__(self, directory: Path) -> None:
         self._told = directory / "behaviour.json"

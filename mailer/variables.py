@@ -1,0 +1,165 @@
+"""How a setting is declared: the variable it is read from, the forms it takes, and what it is for.
+
+A class of settings is a frozen dataclass whose fields are made by `setting`: mailer's own
+`Settings`, and any that a plugin returns from `mailer_settings`. `read` checks one such class
+against the environment and collects its faults. The forms below are for everybody to use.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+from mailer.errors import SettingFault
+
+E = TypeVar("E", bound=StrEnum)
+
+Source = tuple[str, Mapping[str, str | None]]
+"""A place where variables stand, and what it is called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """How one setting is named, read and explained."""
+
+    names: tuple[str, ...]
+    """The first is its name; the others are taken too."""
+    parse: Callable[[str], Any]
+    accepted: str
+    doc: str
+    default: Any
+    secret: bool
+
+    @property
+    def name(self) -> str:
+        return self.names[0]
+
+
+def setting(
+    *names: str,
+    default: Any,
+    parse: Callable[[str], Any],
+    accepted: str,
+    doc: str,
+    secret: bool = False,
+) -> Any:
+    """A field of a class of settings.
+
+    `parse` makes the value of what is written, and raises ValueError with the words for what is
+    wrong with it; for a `secret` they must not quote it. `accepted` tells the form that is right.
+    """
+    variable = Variable(names, parse, accepted, doc, default, secret)
+    return field(default=default, metadata={"variable": variable})
+
+
+def variables(kind: type) -> dict[str, Variable]:
+    """Field name → its variable, in the order of the documentation."""
+    return {f.name: f.metadata["variable"] for f in fields(kind) if "variable" in f.metadata}
+
+
+def read(
+    kind: type, sources: Sequence[Source]
+) -> tuple[dict[str, Any], dict[str, str], list[SettingFault]]:
+    """Values by field, origins by variable, and all faults. The first source that has it wins."""
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    faults: list[SettingFault] = []
+    for field_name, variable in variables(kind).items():
+        found = _first(variable, sources)
+        if found is None:
+            continue
+        name, place, written = found
+        origins[variable.name] = f"{name} in {place}"
+        try:
+            values[field_name] = variable.parse(written)
+        except ValueError as error:
+            faults.append(SettingFault(name, _problem(variable, written, error), variable.accepted))
+    return values, origins, faults
+
+
+def _first(variable: Variable, sources: Sequence[Source]) -> tuple[str, str, str] | None:
+    for place, source in sources:
+        for name in variable.names:
+            if written := source.get(name):
+                return name, place, written.strip()
+    return None
+
+
+def _problem(variable: Variable, written: str, error: ValueError) -> str:
+    # int() and the like quote what they can't read.
+    quoted = variable.secret and written and written in str(error)
+    return "it has another form" if quoted else str(error)
+
+
+def text(value: str) -> str:
+    return value
+
+
+def path(value: str) -> Path:
+    return Path(value).expanduser()
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,15}", value) or not low <= int(value) <= high:
+            raise ValueError(f"not a whole number from {low} to {high}")
+        return int(value)
+
+    return parse
+
+
+def rate(value: str) -> float | None:
+    """None: unlimited."""
+    if value == "unlimited":
+        return None
+    if not re.fullmatch(r"[0-9]{1,7}(\.[0-9]{1,6})?", value) or float(value) <= 0:
+        raise ValueError("not a rate")
+    return float(value)
+
+
+def share(value: str) -> float:
+    """`5%` is 0.05."""
+    match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]+)?)\s*%", value)
+    if not match or float(match[1]) > 100:
+        raise ValueError("not a percentage")
+    return float(match[1]) / 100
+
+
+_SECONDS_IN: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def duration_s(value: str) -> int:
+    match = re.fullmatch(r"([0-9]{1,9})\s*([smhd]?)", value)
+    if not match:
+        raise ValueError("not a length of time")
+    return int(match[1]) * _SECONDS_IN[match[2]]
+
+
+def switch(value: str) -> bool:
+    if value.lower() in {"1", "true", "yes", "on"}:
+        return True
+    if value.lower() in {"0", "false", "no", "off"}:
+        return False
+    raise ValueError("neither on nor off")
+
+
+def base_url(value: str) -> str:
+    """Without the slash at its end."""
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("not a base URL")
+    return value.rstrip("/")
+
+
+def several(form: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
+    """Values of one form, separated by commas."""
+    return lambda value: tuple(form(part.strip()) for part in value.split(",") if part.strip())
+
+
+def one_of(kind: type[E]) -> Callable[[str], E]:
+    return lambda value: kind(value)
