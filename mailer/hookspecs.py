@@ -141,6 +141,8 @@ class ProviderEvent:
     recipient: str | None = None
     permanent: bool = False
     """For a bounce: the address is dead and is to be suppressed."""
+    already_suppressed: bool = False
+    """For a bounce or complaint: the provider did not try, for its own list has the address."""
     automated: bool = False
     """For an open or click: made by a machine, not a person."""
     detail: str = ""

@@ -1,4 +1,4 @@
-"""The values that travel from the API through the store to the senders: batch, message, mail."""
+"""The values that travel from the API through the store to senders and plugins."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from mailer.vocabulary import Lane
+from mailer.vocabulary import Lane, SuppressionReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +92,15 @@ class ClaimedMail:
     due_at_ms: int
     attempt: int
     """1 for the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """One address that is not to be written to, why and where."""
+
+    email: str
+    scope: str
+    """A group of topics, see `vocabulary.suppression_scope`; `""` is all."""
+    reason: SuppressionReason
+    detail: str
+    created_at_ms: int

@@ -155,6 +155,8 @@ class SuppressionReason(StrEnum):
     COMPLAINT = "complaint"
     UNSUBSCRIBE = "unsubscribe"
     MANUAL = "manual"
+    PROVIDER = "provider"
+    """The provider's own list holds the address, so that it refuses mail to it untried."""
 
 
 class UncertainPolicy(StrEnum):

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import falcon.asgi
 
-from mailer.api import addresses, content, times
+from mailer.api import entries, times
 from mailer.api.answers import SuppressionAnswer, SuppressionChanged, SuppressionList, give
 from mailer.api.backend import Backend
 from mailer.api.bodies import ApiRequest
 from mailer.api.query import Query
 from mailer.api.requests import SuppressionBody, parse
 from mailer.errors import Fault, InvalidRequest
-from mailer.store.suppressions import Suppression
+from mailer.mail import Suppression
 from mailer.vocabulary import SuppressionReason
 
 MAX_PAGE = 1_000
-MAX_DETAIL_CHARS = 1_000
 
 
 class Suppressions:
@@ -64,20 +63,11 @@ class Suppressions:
 
 
 def _checked(body: SuppressionBody, faults: list[Fault]) -> str:
-    """The address as it is stored. Raises InvalidRequest with all faults."""
-    email = ""
-    if body.email is not None:
-        try:
-            email = addresses.normalized(body.email)
-        except addresses.AddressError as error:
-            faults.append(Fault("email", error.code, str(error)))
-    if body.scope and ("/" in body.scope or not content.is_topic_id(body.scope)):
-        text = "a group is what stands before the first / of a topic_id; empty: everywhere"
-        faults.append(Fault("scope", "scope_invalid", text))
-    if body.detail and len(body.detail) > MAX_DETAIL_CHARS:
-        faults.append(Fault("detail", "too_long", f"at most {MAX_DETAIL_CHARS} characters"))
-    if faults:
-        raise InvalidRequest(faults)
+    """The address as it is stored. Raises InvalidRequest with all faults, the types' included."""
+    # What has a wrong type is None, whatever its annotation says, and named already.
+    email, more = entries.checked(body.email, body.scope or "", body.detail or "")
+    if faults or more:
+        raise InvalidRequest([*faults, *more])
     return email
 
 

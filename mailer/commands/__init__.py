@@ -15,6 +15,7 @@ from mailer.commands.looking import config, show
 from mailer.commands.processes import run, sender, serve, supervise, worker
 from mailer.commands.sending import send, token
 from mailer.commands.status import status
+from mailer.commands.suppressions import suppressions
 from mailer.errors import PluginError
 
 
@@ -28,7 +29,9 @@ def cli() -> None:
     """
 
 
-for _command in (run, serve, supervise, sender, worker, migrate, token, send, status, show, config):
+for _command in (
+    run, serve, supervise, sender, worker, migrate, token, send, status, show, config, suppressions,
+):  # fmt: skip
     cli.add_command(_command)
 
 

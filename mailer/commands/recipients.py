@@ -7,12 +7,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
-NAMED_FAULTS: Final = 20
-"""So many rows are named; a file of another kind would name them all."""
+from mailer.commands import csv_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +35,11 @@ class RecipientList:
 
 def read(path: Path) -> RecipientList:
     """Read a file with a header line. Raises click.BadParameter, naming what is wrong and where."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = _columns(reader)
-            faults: list[str] = []
-            rows = list(_rows(reader, columns, faults))
-    except UnicodeDecodeError as error:
-        raise click.BadParameter(f"{path} is not UTF-8: {error.reason}") from error
-    except csv.Error as error:
-        raise click.BadParameter(f"{path}, line {reader.reader.line_num}: {error}") from error
-    if faults:
-        more = [f"and {len(faults) - NAMED_FAULTS} more"] if len(faults) > NAMED_FAULTS else []
-        raise click.BadParameter("\n".join([f"{path}:", *faults[:NAMED_FAULTS], *more]))
+    faults: list[str] = []
+    with csv_files.opened(path) as reader:
+        columns = _columns(reader)
+        rows = list(_rows(reader, columns, faults))
+    csv_files.refuse(path, faults)
     if not rows:
         raise click.BadParameter(f"{path} has a header and no recipients")
     unique = {row.recipient["email"].casefold(): row for row in reversed(rows)}

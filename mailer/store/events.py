@@ -49,8 +49,8 @@ AUTOMATED_WITHIN_MS: Final = 1_000
 
 _APPEND: Final = """
 INSERT INTO events (type, at_ms, mail, topic, source, source_event_id, provider_id, request_id,
-    permanent, automated, detail, raw)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    permanent, already_suppressed, automated, detail, raw)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING
 """
 
@@ -111,9 +111,9 @@ class Events:
         """
         tally = Tally()
         for mail_id, provider_id in mails:
-            for row, type_, at_ms, permanent, automated, detail in self._db.all(
-                "SELECT id, type, at_ms, permanent, automated, detail FROM events"
-                " WHERE mail IS NULL AND provider_id = ? ORDER BY id",
+            for row, type_, at_ms, permanent, already_suppressed, automated, detail in self._db.all(
+                "SELECT id, type, at_ms, permanent, already_suppressed, automated, detail"
+                " FROM events WHERE mail IS NULL AND provider_id = ? ORDER BY id",
                 (provider_id,),
             ):
                 mail = self._mail(mail_id)
@@ -129,6 +129,7 @@ class Events:
                     source_event_id="",
                     provider_id=provider_id,
                     permanent=bool(permanent),
+                    already_suppressed=bool(already_suppressed),
                     automated=bool(automated),
                     detail=detail,
                 )
@@ -148,6 +149,7 @@ class Events:
                 event.provider_id,
                 event.request_id,
                 event.permanent,
+                event.already_suppressed,
                 event.automated,
                 event.detail,
                 event.raw or None,
@@ -223,6 +225,8 @@ class Events:
     def _suppress(self, event: ProviderEvent, mail: _Mail, now_ms: int) -> None:
         group = suppression_scope(mail.topic_id)
         match event.type:
+            case EventType.BOUNCE | EventType.COMPLAINT if event.already_suppressed:
+                reason, scope = SuppressionReason.PROVIDER, SCOPE_EVERYWHERE
             case EventType.BOUNCE if event.permanent:
                 reason, scope = SuppressionReason.BOUNCE, SCOPE_EVERYWHERE
             case EventType.COMPLAINT:

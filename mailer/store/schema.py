@@ -292,3 +292,8 @@ def m002_shelves(db: sqlite_utils.Database) -> None:
 def m003_learnt_rate(db: sqlite_utils.Database) -> None:
     db.execute("ALTER TABLE transports ADD COLUMN too_fast_per_second REAL")
     db.execute("ALTER TABLE transports ADD COLUMN too_fast_at_us INTEGER")
+
+
+@migrations()
+def m004_refused_by_provider_s_list(db: sqlite_utils.Database) -> None:
+    db.execute("ALTER TABLE events ADD COLUMN already_suppressed INTEGER NOT NULL DEFAULT 0")

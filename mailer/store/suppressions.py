@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Final
 
+from mailer.mail import Suppression
 from mailer.store.connection import Database
 from mailer.vocabulary import SuppressionReason
 
@@ -14,16 +15,7 @@ EXISTS (SELECT 1 FROM suppressions s WHERE s.email = lower(m.recipient)
 """
 """The condition for mails `m` of topics `t`; the scopes are `vocabulary.suppression_scope`."""
 
-
-@dataclass(frozen=True, slots=True)
-class Suppression:
-    """One address, why and where it is suppressed; scope `""` is everywhere."""
-
-    email: str
-    scope: str
-    reason: str
-    detail: str
-    created_at_ms: int
+PAGE: Final = 1_000
 
 
 def suppress(
@@ -73,4 +65,14 @@ class Suppressions:
                 " WHERE (email, scope) > (?, ?) ORDER BY email, scope LIMIT ?",
                 (*after, limit),
             )
-        return [Suppression(*row) for row in rows]
+        return [
+            Suppression(address, scope, SuppressionReason(reason), detail, created_at_ms)
+            for address, scope, reason, detail, created_at_ms in rows
+        ]
+
+    def all(self) -> Iterator[Suppression]:
+        """Every entry, in order, read a page at a time: no read transaction stays open."""
+        after = ("", "")
+        while page := self.list(email=None, after=after, limit=PAGE):
+            yield from page
+            after = (page[-1].email, page[-1].scope)

@@ -48,6 +48,9 @@ def mailer_notifications(
 
 @hookimpl
 def mailer_commands(cli: click.Group) -> None:
-    from mailer_ses.commands import ses
+    from mailer_ses.commands import add_options, ses
 
     cli.add_command(ses)
+    suppressions = cli.commands["suppressions"]
+    assert isinstance(suppressions, click.Group)
+    add_options(suppressions)

@@ -110,6 +110,7 @@ class Client:
         for name in ("boto3", "botocore", "urllib3"):
             # They tell of every start, and at DEBUG of every request, mail and all.
             logging.getLogger(name).setLevel(logging.WARNING)
+        self.account = account
         try:
             self._boto = _boto_client(account, connections)
         except (BotoCoreError, ValueError) as error:

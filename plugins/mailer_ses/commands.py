@@ -1,4 +1,5 @@
-"""`mailer ses …`: commands about the AWS account that mail is sent with.
+"""`mailer ses …`, commands about the AWS account that mail is sent with, and the options by which
+`mailer suppressions` reads and fills the account's own list.
 
 boto3 is imported when a command runs: the module is read at every start of `mailer`.
 """
@@ -6,13 +7,18 @@ boto3 is imported when a command runs: the module is read at every start of `mai
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from mailer.mail import Suppression
 from mailer.settings import Settings
 from mailer_ses.setup_command import setup
+
+if TYPE_CHECKING:
+    from mailer_ses.account import Client
 
 
 @click.group()
@@ -25,15 +31,58 @@ def ses() -> None:
 @click.pass_obj
 def account(load: Callable[[], Settings], /, as_json: bool) -> None:
     """The account mail is sent with: sandbox, rate, quota, standing."""
-    from mailer_ses.account import Account, Client
-
-    configured = Account.required(load())
-    answer = Client(configured, connections=1).call("get_account", {})
+    client = _client(load())
+    answer = client.call("get_account", {})
     answer.pop("ResponseMetadata", None)
     if as_json:
         click.echo(json.dumps(answer, indent=2, default=str))
     else:
-        click.echo("\n".join(_lines(configured.region, answer)))
+        click.echo("\n".join(_lines(client.account.region, answer)))
+
+
+def add_options(suppressions: click.Group) -> None:
+    """`--from-ses` for `import`, `--to-ses` for `export`."""
+    options = (
+        ("import", "--from-ses", "source", _from_ses, "Read the list of the SES account instead."),
+        ("export", "--to-ses", "target", _to_ses, "Add to the list of the SES account instead."),
+    )
+    for command, name, parameter, function, help_text in options:
+        suppressions.commands[command].params.append(
+            click.Option(
+                [name, parameter],
+                is_flag=True,
+                flag_value=function,
+                type=click.UNPROCESSED,
+                help=help_text,
+            )
+        )
+
+
+def _from_ses(settings: Settings) -> Iterator[Suppression]:
+    from mailer_ses import suppression
+
+    return suppression.listed(_client(settings), time.sleep)
+
+
+def _to_ses(settings: Settings, entries: Iterable[Suppression]) -> str:
+    from mailer_ses import suppression
+
+    def progress(added: int) -> None:
+        if added % 60 == 0:  # about a minute's worth
+            click.echo(f"{added:,} added so far", err=True)
+
+    client = _client(settings)
+    added, present, left = suppression.put(client, entries, time.sleep, progress)
+    return (
+        f"{added:,} added to the list of the SES account, {present:,} were on it already; {left:,}"
+        " left out, for SES lists bounces and complaints that hold everywhere, and no others"
+    )
+
+
+def _client(settings: Settings) -> Client:
+    from mailer_ses.account import Account, Client
+
+    return Client(Account.required(settings), connections=1)
 
 
 def _lines(region: str, answer: dict[str, Any]) -> Iterator[str]:

@@ -43,6 +43,9 @@ _DETAILS: Final = (
     "reason", "errorMessage", "smtpResponse", "link", "source",
 )  # fmt: skip
 _ABOUT_RECIPIENT: Final = ("action", "status", "diagnosticCode")
+_SUPPRESSED: Final = frozenset({"Suppressed", "OnAccountSuppressionList"})
+"""SES's global list, and the account's own
+(https://docs.aws.amazon.com/ses/latest/dg/notification-contents.html#bounce-types)."""
 _REQUEST_ID: Final = re.compile(r"[0-9a-z-]{1,50}")
 _AUTOMATION: Final = re.compile(r"bot|automat|machine", re.IGNORECASE)
 _PREFETCHING_AGENT: Final = "Mozilla/5.0"
@@ -81,6 +84,9 @@ def translated(payload: str, *, sns_message_id: str, at: datetime) -> list[Provi
             provider_id=provider_id,
             recipient=address or None,
             permanent=event_type is EventType.BOUNCE and details.get("bounceType") == "Permanent",
+            already_suppressed=not _SUPPRESSED.isdisjoint(
+                {details.get("bounceSubType"), details.get("complaintSubType")}
+            ),
             automated=event_type in {EventType.OPEN, EventType.CLICK} and _is_automated(details),
             detail=_detail(details, about),
             raw=payload,

@@ -5,12 +5,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 from mailer_ses.account import Account, Client
 from mailer_ses.transport import SesTransport
 
+from tests.installation import Installation
 from tests.ses.answering import Answering
 from tests.ses.cloud import Cloud
 from tests.ses.harness import FakeSes
@@ -104,3 +106,16 @@ def answering() -> Iterator[Answering]:
     made = Answering()
     yield made
     made.stop()
+
+
+@pytest.fixture
+def installed(tmp_path: Path, ses: FakeSes) -> Installation:
+    """As someone has it who sends by the fake."""
+    return Installation(
+        tmp_path,
+        AWS_SES_FROM_EMAIL="shop@example.org",
+        AWS_REGION="eu-central-1",
+        AWS_ACCESS_KEY_ID="AKIATEST",
+        AWS_SECRET_ACCESS_KEY="secret",
+        AWS_ENDPOINT_URL_SESV2=ses.url,
+    )

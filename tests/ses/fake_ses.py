@@ -19,18 +19,20 @@ from typing import Any
 
 from tests.ses.events import Publisher
 from tests.ses.fake_setup import ConfigurationSets
+from tests.ses.fake_suppression import SuppressionList
 from tests.ses.mailing import Mail, Refusal, Service
-from tests.ses.model import ShapeError, checked, operation_at, operations
+from tests.ses.model import ShapeError, checked, in_query, operation_at, operations
 
 
 @dataclass
 class Told:
-    """How it behaves. `faults` are used up, one for each call that sends; an empty one is none.
+    """How it behaves. `faults` are used up, one for each call that sends
+    or is about the suppression list; an empty one is none.
 
     A fault: `status`, `code`, `message` (refuse); `delay_s`; `cut`: "before" (the mail is not
     taken) or "after" (it is, and nobody hears of it); `drip` (the answer comes byte by byte, for
     ever); `entries` (place → status, "" for no id); `drop`, `add` (results fewer or more);
-    `same_ids`; `body` (an answer that is none).
+    `same_ids`; `body` (an answer that is none). `suppressed`: address → reason.
     """
 
     escapes: bool = True
@@ -47,6 +49,8 @@ class Told:
     account_error: dict[str, Any] | None = None
     access_key_ids: list[str] | None = None
     denied: list[str] = field(default_factory=list)
+    suppressed: dict[str, str] = field(default_factory=dict)
+    suppression_page: int = 1000
     latency_s: float = 0.0
     keep_mails: bool = True
     events_url: str = ""
@@ -60,6 +64,7 @@ class Fake:
         self.told = told
         self.service = Service()
         self.configuration_sets = ConfigurationSets()
+        self.suppression_list = SuppressionList()
         self.publisher = publisher
         self.lock = threading.Lock()
         self.mails: deque[Mail] = deque()
@@ -79,7 +84,8 @@ class Fake:
             if self.configuration_sets.answers(name):
                 self.calls.append({"operation": name, "bytes": size, "at": time.monotonic()})
                 return _Answer(self.configuration_sets.answer(name, request, told))
-            if name not in {"SendEmail", "SendBulkEmail"}:
+            sends = name in {"SendEmail", "SendBulkEmail"}
+            if not sends and not self.suppression_list.answers(name):
                 raise Refusal(404, "NotFoundException", f"the fake has no {name}")
             fault = told.faults.pop(0) if told.faults else {}
             self.calls.append({"operation": name, "bytes": size, "at": time.monotonic()})
@@ -87,6 +93,8 @@ class Fake:
                 raise Refusal(fault["status"], fault["code"], fault.get("message", "as told"))
             if fault.get("cut") == "before":
                 return _Answer({}, fault)
+            if self.suppression_list.answers(name):
+                return _Answer(self.suppression_list.answer(name, request, told), fault)
             taken, result = self.service.take(name, request, size, told, fault)
             if told.keep_mails:
                 self.mails.extend(taken)
@@ -134,13 +142,14 @@ class Handler(BaseHTTPRequestHandler):
         self.serve(b"{}")
 
     def serve(self, body: bytes) -> None:
-        operation, in_path = operation_at(self.command, self.path)
+        path, _, query = self.path.partition("?")
+        operation, in_path = operation_at(self.command, path)
         if operation is None:
             self.give(404, {"message": "no such operation"})
             return
         threading.Event().wait(self.fake.told.latency_s)
         try:
-            request = json.loads(body or b"{}") | in_path
+            request = json.loads(body or b"{}") | in_path | in_query(operation, query)
             if operation.input_shape:
                 request = checked(operation.input_shape, request)
             answer = self.fake.answer(operation.name, request, len(body), self.key_id())

@@ -9,7 +9,7 @@ import binascii
 import re
 from functools import lru_cache
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 import botocore.session
 from botocore.model import OperationModel, ServiceModel, Shape
@@ -52,6 +52,20 @@ def operation_at(method: str, path: str) -> tuple[OperationModel | None, dict[st
         if of_method == method and (match := re.fullmatch(pattern, path)):
             return operation, {name: unquote(value) for name, value in match.groupdict().items()}
     return None, {}
+
+
+def in_query(operation: OperationModel, query: str) -> dict[str, Any]:
+    """The members of a request that stand in the query; none there may be that it doesn't know."""
+    members = {
+        shape.serialization["name"]: (name, shape)
+        for name, shape in (operation.input_shape.members if operation.input_shape else {}).items()
+        if shape.serialization.get("location") == "querystring"
+    }
+    found: dict[str, Any] = {}
+    for key, value in parse_qsl(query, strict_parsing=bool(query)):
+        name, shape = members.get(key, (key, None))
+        found[name] = int(value) if shape is not None and shape.type_name == "integer" else value
+    return found
 
 
 def checked(shape: Any, value: Any, where: str = "") -> Any:

@@ -2,24 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
 from tests.installation import Installation
 from tests.ses.harness import FakeSes
-
-
-@pytest.fixture
-def installed(tmp_path: Path, ses: FakeSes) -> Installation:
-    return Installation(
-        tmp_path,
-        AWS_SES_FROM_EMAIL="shop@example.org",
-        AWS_REGION="eu-central-1",
-        AWS_ACCESS_KEY_ID="AKIATEST",
-        AWS_SECRET_ACCESS_KEY="secret",
-        AWS_ENDPOINT_URL_SESV2=ses.url,
-    )
 
 
 def test_account(installed: Installation, ses: FakeSes) -> None:

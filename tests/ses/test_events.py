@@ -118,6 +118,23 @@ def test_both_families_telling_the_same_is_one_event() -> None:
         assert len(ids) == 1 or event_type is EventType.OTHER
 
 
+@pytest.mark.parametrize(
+    ("kind", "member", "details", "refused"),
+    [
+        ("Bounce", "bounce", bounce("Permanent", "General"), False),
+        ("Bounce", "bounce", bounce("Permanent", "Suppressed"), True),
+        ("Bounce", "bounce", bounce("Permanent", "OnAccountSuppressionList"), True),
+        ("Complaint", "complaint", complaint(complaintFeedbackType="abuse"), False),
+        ("Complaint", "complaint", complaint(complaintSubType="OnAccountSuppressionList"), True),
+    ],
+)
+def test_what_ses_s_own_lists_refused_is_told_apart(
+    kind: str, member: str, details: dict[str, Any], refused: bool
+) -> None:
+    (event,) = told("eventType", kind, member, details)
+    assert event.already_suppressed is refused
+
+
 def test_a_bounce_of_several_is_an_event_for_each() -> None:
     both = [{"emailAddress": name} for name in ("a@example.net", "b@example.net")]
     events = told("eventType", "Bounce", "bounce", bounce("Permanent", "General") | {

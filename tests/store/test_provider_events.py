@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -110,6 +111,19 @@ def test_an_event_that_comes_before_the_record_is_parked_and_applied_then(world:
     assert suppressions(world) == [("ann@example.org", "", "bounce")]
     assert world.said(mail.request_id) == ["bounce", "open", "sent"]
     assert world.learn(bounce) == 0
+
+
+@pytest.mark.parametrize("kind", [E.BOUNCE, E.COMPLAINT])
+def test_what_the_provider_s_own_list_refused_is_told_apart(world: World, kind: EventType) -> None:
+    refused = event(kind, provider_id="p-1", permanent=kind is E.BOUNCE, already_suppressed=True)
+    sent(world)
+    world.learn(refused)
+    assert suppressions(world) == [("p-1@example.org", "", "provider")]
+
+    mail = world.accept_and_claim()
+    world.learn(replace(refused, provider_id="p-2", source_event_id="parked"))
+    world.record(mail, provider_id="p-2")
+    assert suppressions(world)[0] == ("ann@example.org", "", "provider")
 
 
 def test_events_of_mail_that_is_never_known_harm_nothing(world: World) -> None:
