@@ -2,7 +2,7 @@
 
 Credentials are found as boto3 finds them (environment, shared files, instance role), unless
 `.env` holds AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. `transport` sends; `sns` verifies what
-comes in, `events` translates it; `commands` are for people.
+comes in, `events` translates it; `sqs` fetches it from a queue; `commands` are for people.
 """
 
 from __future__ import annotations
@@ -12,11 +12,18 @@ from datetime import UTC, datetime
 
 import click
 
-from mailer.hookspecs import ProviderEvent, Transport, hookimpl
+from mailer.errors import SettingFault, SettingsError
+from mailer.hookspecs import Access, ProviderEvent, Transport, Worker, hookimpl
 from mailer.settings import Settings
 from mailer_ses.settings import SesSettings
 
-__all__ = ["mailer_commands", "mailer_notifications", "mailer_settings", "mailer_transports"]
+__all__ = [
+    "mailer_commands",
+    "mailer_notifications",
+    "mailer_settings",
+    "mailer_transports",
+    "mailer_workers",
+]
 
 # Each hook imports what it needs: boto3 and cryptography cost every command half a second.
 
@@ -54,3 +61,21 @@ def mailer_commands(cli: click.Group) -> None:
     suppressions = cli.commands["suppressions"]
     assert isinstance(suppressions, click.Group)
     add_options(suppressions)
+
+
+@hookimpl
+def mailer_workers(settings: Settings) -> Mapping[str, Worker]:
+    ours = settings.of(SesSettings)
+    if ours.queue_url is None:
+        return {}
+    if not ours.topic_arns:
+        problem = "is not set, so that no message in SQS_QUEUE_URL would be believed"
+        accepted = "the ARN of the topic that fills the queue"
+        raise SettingsError([SettingFault("SNS_TOPIC_ARNS", problem, accepted)])
+
+    def read_queue(access: Access) -> None:
+        from mailer_ses.sqs import receive
+
+        receive(settings, access)
+
+    return {"ses-queue": read_queue}

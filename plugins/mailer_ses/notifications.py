@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final
@@ -21,7 +21,11 @@ TIMEOUT_S: Final = 4.0
 
 
 def received(
-    settings: Settings, headers: Mapping[str, str], body: bytes, now: datetime
+    settings: Settings,
+    headers: Mapping[str, str],
+    body: bytes,
+    now: datetime,
+    max_age: timedelta = sns.MAX_AGE,
 ) -> Sequence[ProviderEvent] | None:
     """The events told; None when it is not SNS's. Raises InvalidRequest or OSError, see `sns`."""
     ours = settings.of(SesSettings)
@@ -31,6 +35,7 @@ def received(
         topic_arns=ours.topic_arns,
         key_of=partial(_certificates(ours.cert_dir).key, now=now),
         now=now,
+        max_age=max_age,
     )
     if found is None:
         return None

@@ -20,8 +20,9 @@ RETENTION_S: Final = 14 * 86_400
 """The longest a queue keeps a message."""
 VISIBILITY_S: Final = 60
 """How long a message that was received and not deleted stays hidden."""
-MAX_RECEIVES: Final = 10
-"""So often a message that can't be trusted is looked at before it goes to the dead-letter queue."""
+MAX_RECEIVES: Final = 50
+"""So often a message is received before it goes to the dead-letter queue: about an hour, in which
+what it takes to judge it (SNS's certificate, say) should be there again."""
 
 DELIVERY_POLICY: Final = {
     "healthyRetryPolicy": {

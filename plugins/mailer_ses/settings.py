@@ -16,9 +16,15 @@ def _topic_arn(value: str) -> str:
     return value
 
 
+def _queue_url(value: str) -> str:
+    if not re.fullmatch(r"https?://[^/\s]+/[0-9]{12}/[\w-]{1,80}", value):
+        raise ValueError("not the URL of an SQS queue")
+    return value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SesSettings:
-    prefixes: ClassVar = ("AWS_", "SES_", "SNS_")
+    prefixes: ClassVar = ("AWS_", "SES_", "SNS_", "SQS_")
 
     region: str | None = setting(
         "AWS_REGION",
@@ -63,6 +69,13 @@ class SesSettings:
         parse=several(_topic_arn),
         accepted="arn:aws:sns:REGION:ACCOUNT:NAME, several separated by commas",
         doc="The SNS topics by which SES tells what became of mail; no other is believed.",
+    )
+    queue_url: str | None = setting(
+        "SQS_QUEUE_URL",
+        default=None,
+        parse=_queue_url,
+        accepted="https://sqs.REGION.amazonaws.com/ACCOUNT/NAME",
+        doc="A queue that one of these topics fills, and that mailer reads.",
     )
     cert_dir: Path | None = setting(
         "SNS_CERT_DIR",

@@ -121,6 +121,7 @@ def verified(
     topic_arns: tuple[str, ...],
     key_of: KeyOf,
     now: datetime,
+    max_age: timedelta = MAX_AGE,
 ) -> tuple[Message, Topic] | None:
     """The message, if SNS sent it from one of our topics; None if it is not SNS's at all."""
     if not _claims_to_be_from_sns(headers, body):
@@ -133,7 +134,7 @@ def verified(
     if headers.get(_TYPE_HEADER, message.type) != message.type:
         raise refusal("Type", f"differs from the header {_TYPE_HEADER}")
     topic = _ours(message, topic_arns)
-    _check_age(message, now)
+    _check_age(message, now, max_age)
     file = _certificate_file(message, topic)
     if message.type == CONFIRMATION:
         _check_subscribe_url(message, topic)
@@ -183,12 +184,12 @@ def _ours(message: Message, topic_arns: tuple[str, ...]) -> Topic:
     return topic
 
 
-def _check_age(message: Message, now: datetime) -> None:
+def _check_age(message: Message, now: datetime, max_age: timedelta) -> None:
     try:
         sent = datetime.strptime(message.timestamp, "%Y-%m-%dT%H:%M:%S.%f%z")
     except ValueError:
         raise refusal("Timestamp", "is not a time as SNS writes it") from None
-    if not now - MAX_AGE <= sent <= now + MAX_AHEAD:
+    if not now - max_age <= sent <= now + MAX_AHEAD:
         raise refusal("Timestamp", "is too far from this machine's time")
 
 

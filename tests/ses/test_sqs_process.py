@@ -1,0 +1,131 @@
+"""SES's topic fills a queue; the worker empties it, and is killed between any two of its calls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from mailer_ses.setup import Aws, changes, queue_url
+
+from tests.process.harness import Mailer, addresses
+from tests.ses.authority import Authority
+from tests.ses.between import DELETE, RECEIVE, Between
+from tests.ses.cloud import Cloud
+from tests.ses.conftest import set_credentials
+from tests.ses.events import event, mail_object, now
+from tests.ses.harness import FakeSes
+from tests.ses.test_setup import BY_QUEUE
+from tests.waiting import until
+
+WORKER = "worker ses-queue"
+
+
+class Installed:
+    """A running mailer whose worker reads the queue that `mailer ses setup` made."""
+
+    def __init__(self, cloud: Cloud, between: Between, mailer: Mailer) -> None:
+        self.cloud = cloud
+        self.between = between
+        self.mailer = mailer
+
+    def sent(self, topic: str, mails: int) -> list[str]:
+        """So many mails of a topic, handed over; their ids."""
+        ids = self.mailer.accepted(*addresses(mails), topic_id=topic)
+        until(self.mailer.finished, within_s=20)
+        return ids
+
+    def publish(self, mails: list[str]) -> None:
+        """SES says that these were delivered."""
+        sns = self.cloud.client("sns")
+        for mail in mails:
+            about = mail_object(f"ses-{mail}", "x@example.com", {"mailer_request_id": [mail]})
+            delivery = {"timestamp": now(), "recipients": ["x@example.com"]}
+            message = event("Delivery", about, delivery=delivery)
+            sns.publish(TopicArn=BY_QUEUE.topic_arn, Message=message)
+
+    def delivered(self, topic: str) -> int:
+        count: int = self.mailer.topic(topic)["result_counts"]["Delivery"]
+        return count
+
+    def left(self) -> int:
+        queue = self.cloud.queue(BY_QUEUE.name)
+        names = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
+        return sum(int(queue[name]) for name in names)
+
+
+@pytest.fixture(scope="module")
+def installed(
+    ses_process: FakeSes, moto_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installed]:
+    cloud = Cloud(moto_url, ses_process.url)
+    ses_process.forget()
+    cloud.reset()
+    directory = tmp_path_factory.mktemp("queue")
+    authority = Authority.make(directory)
+    between = Between(moto_url, authority)
+    with pytest.MonkeyPatch.context() as environment:
+        set_credentials(environment)
+        aws = Aws(*(cloud.client(name) for name in ("sesv2", "sns", "sqs", "sts")))
+        for change in changes(aws, BY_QUEUE):
+            change.make()
+        url = queue_url(aws, BY_QUEUE)
+        aws.sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "1"})
+        settings: dict[str, Any] = {
+            **cloud.environ,
+            "AWS_ENDPOINT_URL_SQS": between.url,
+            "MAX_SEND_PER_SECOND": "unlimited",
+            "SQS_QUEUE_URL": url,
+            "SNS_TOPIC_ARNS": BY_QUEUE.topic_arn,
+            "SNS_CERT_DIR": str(directory),
+        }
+        mailer = Mailer(directory, **settings)
+        yield Installed(cloud, between, mailer)
+        mailer.assert_sound()
+        mailer.end()
+    between.stop()
+
+
+def test_from_topic_to_mail(installed: Installed) -> None:
+    mails = installed.sent("life", 20)
+    installed.publish(mails)
+
+    until(lambda: installed.delivered("life") == 20, within_s=30)
+    until(lambda: installed.left() == 0)
+
+
+@pytest.mark.parametrize(
+    ("operation", "forwarded", "known"),
+    [(RECEIVE, True, 0), (DELETE, False, 1), (DELETE, True, 1)],
+    ids=["received", "stored", "deleted"],
+)
+def test_killed_between_two_calls(
+    installed: Installed, operation: str, forwarded: bool, known: int
+) -> None:
+    """Nothing is lost and nothing counted twice, wherever the worker ends."""
+    topic = f"{operation}-{forwarded}"
+    mails = installed.sent(topic, 1)
+    killed = installed.mailer.children()[WORKER]
+    with installed.between.hold(operation, forwarded=forwarded):
+        installed.publish(mails)
+        installed.between.until_held()
+        assert installed.delivered(topic) == known
+        assert (installed.left() > 0) == (not (forwarded and operation == DELETE))
+        installed.mailer.kill(killed)
+        until(lambda: installed.mailer.children().get(WORKER, killed) != killed)
+
+    until(lambda: installed.delivered(topic) == 1, within_s=30)
+    until(lambda: installed.left() == 0, within_s=30)
+    assert installed.delivered(topic) == 1
+    assert installed.mailer.states() == {"delivered": sum(installed.mailer.states().values())}
+
+
+def test_it_ends_at_once_though_it_polls(installed: Installed) -> None:
+    calls = installed.between.calls
+    until(lambda: calls[-1] == RECEIVE and installed.left() == 0)
+    began_s = time.monotonic()
+    assert installed.mailer.stop() == 0
+    assert time.monotonic() - began_s < 5
+    assert f"{WORKER} (pid" in installed.mailer.log
+    assert "killed" not in installed.mailer.log.rpartition(WORKER)[2]
