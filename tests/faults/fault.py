@@ -10,7 +10,7 @@ import fcntl
 import os
 import struct
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -121,12 +121,27 @@ class Shim:
         self._switch.unlink()
 
 
-def killed_at(syscall: str, number: int) -> list[str]:
-    """Run the command that follows and kill it with SIGKILL at its n-th such syscall."""
+def killed_at(syscall: str, number: int, *, children: bool = True) -> list[str]:
+    """Run the command that follows and kill it with SIGKILL at its n-th such syscall.
+
+    With `children`, its other threads and the processes it starts too, each at its own n-th.
+    """
     return [
-        *("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={syscall}"),
-        *("-e", f"inject={syscall}:signal=SIGKILL:when={number}"),
+        *("strace", *(["-f"] if children else []), "-qq", "-o", "/dev/null"),
+        *("-e", f"trace={syscall}", "-e", f"inject={syscall}:signal=SIGKILL:when={number}"),
     ]
+
+
+@contextmanager
+def attached(pid: int, strace: Sequence[str]) -> Iterator[None]:
+    """A process that runs already is under strace's watch, with all its threads."""
+    watch = subprocess.Popen([*strace, "-p", str(pid)])
+    try:
+        until(lambda: _traced_by(watch.pid, pid))
+        yield
+    finally:
+        watch.terminate()
+        watch.wait()
 
 
 WITHOUT_ROOTS_POWER: Final = ("setpriv", "--inh-caps=-all", "--bounding-set=-all")
@@ -135,6 +150,11 @@ WITHOUT_ROOTS_POWER: Final = ("setpriv", "--inh-caps=-all", "--bounding-set=-all
 
 def require_root() -> None:
     assert os.geteuid() == 0, "this test mounts a file system: run it as root"
+
+
+def _traced_by(tracer: int, pid: int) -> bool:
+    threads = Path(f"/proc/{pid}/task").glob("*/status")
+    return all(f"TracerPid:\t{tracer}\n" in thread.read_text() for thread in threads)
 
 
 def _unmounted(path: Path) -> bool:

@@ -66,11 +66,16 @@ class Mailer(Service):
         try:
             if self._main != "supervise":
                 until(lambda: self._answers(self.process), within_s=30)
-            if self._main != "serve":
+            if self.runs_supervisor:
                 until(lambda: len(self.senders()) == int(self.environ["SENDERS"]), within_s=30)
         except BaseException:
             self.end()
             raise
+
+    @property
+    def runs_supervisor(self) -> bool:
+        """Whether it sends by itself."""
+        return self._main != "serve"
 
     def spawn(
         self, *command: str, under: Sequence[str] = (), **streams: Any
