@@ -22,6 +22,7 @@ from mailer.store.migrate import migrate
 from mailer.store.outcomes import Rules
 from mailer.vocabulary import UncertainPolicy
 from tests.waiting import until
+from tests.weakened import Protection, mailer_command
 
 JSON = {"Content-Type": "application/json"}
 
@@ -53,6 +54,7 @@ class Service:
         bind: str = "127.0.0.1",
         python_path: Sequence[Path] = (),
         disk_bytes: int | None = None,
+        without: Protection | None = None,
     ) -> None:
         """With `disk_bytes` the directory is a disk of its own, of that size."""
         self.host = "127.0.0.1"
@@ -61,6 +63,7 @@ class Service:
         self.log_path = directory / "api.log"
         self.port = _free_port()
         self._disk_bytes = disk_bytes
+        self._serve = mailer_command("serve", without=without)
         if disk_bytes is None and not self.database.exists():
             migrate(self.database)
         self.environ = {
@@ -91,14 +94,13 @@ class Service:
         until(lambda: self._answers(process), within_s=30)
 
     def _command(self) -> list[str]:
-        serve = [sys.executable, "-m", "mailer", "serve"]
         if self._disk_bytes is None:
-            return serve
+            return self._serve
         steps = [
             f"mount -t tmpfs -o size={self._disk_bytes} tmpfs {self.directory}",
             f"cd {self.directory}",
             f"{sys.executable} -m tests.api.migrate mailer.db",
-            f"exec {shlex.join(serve)}",
+            f"exec {shlex.join(self._serve)}",
         ]
         # A mount of one's own needs no rights in a name space of one's own.
         return ["unshare", "-Urm", "sh", "-c", " && ".join(steps)]

@@ -14,6 +14,7 @@ from mailer.vocabulary import OutcomeKind
 from tests.api.service import Service
 
 CLOCK = SystemClock()
+BROWSER = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0"}
 
 
 def claim_all(service: Service) -> list[ClaimedMail]:
@@ -38,3 +39,18 @@ def record(
             now_ms=now_ms,
             jitter=random.random,
         )
+
+
+def sent(service: Service, topic_id: str, email: str = "reader@example.com") -> str:
+    """The id of a mail that went out a while ago."""
+    service.send(email, topic_id=topic_id)
+    (mail,) = claim_all(service)
+    # Later than a second ago, an open would be taken for a machine's.
+    record(service, [mail], OutcomeKind.ACCEPTED, ago_ms=60_000)
+    return mail.request_id
+
+
+def opens(service: Service, topic_id: str) -> tuple[int, int, int]:
+    """(unique, total, automated)."""
+    found = service.get(f"/v1/topics/{topic_id}").json["opens"]
+    return found["unique"], found["total"], found["automated"]

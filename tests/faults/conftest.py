@@ -10,6 +10,7 @@ import pytest
 from tests import counts
 from tests.faults.mailer_run import MailerRun
 from tests.smtp_sink import SmtpSink
+from tests.weakened import Protection
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -40,9 +41,14 @@ def start(tmp_path: Path, sink: SmtpSink) -> Iterator[Callable[..., MailerRun]]:
     runs: list[MailerRun] = []
 
     def start(
-        database: Path, *command: str, under: Sequence[str] = (), **environ: str
+        database: Path,
+        *command: str,
+        under: Sequence[str] = (),
+        without: Protection | None = None,
+        **environ: str,
     ) -> MailerRun:
-        run = MailerRun(database, tmp_path, sink.port, *command, environ=environ, under=under)
+        place = (database, tmp_path, sink.port)
+        run = MailerRun(*place, *command, environ=environ, under=under, without=without)
         runs.append(run)
         return run
 

@@ -114,8 +114,9 @@ class Shim:
     def environ(self) -> Mapping[str, str]:
         return {"LD_PRELOAD": str(self._library), "SYNC_FAILS_WHILE": str(self._switch)}
 
-    def on(self) -> None:
-        self._switch.touch()
+    def on(self, *, told: bool = True) -> None:
+        """With `told` False the program hears that what was not synced was."""
+        self._switch.write_text("" if told else "all is well")
 
     def off(self) -> None:
         self._switch.unlink()

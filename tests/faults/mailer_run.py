@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from tests.api.service import JSON, Answer
 from tests.installation import Installation
 from tests.smtp_sink import SmtpSink
 from tests.waiting import until
+from tests.weakened import Protection, mailer_command
 
 
 class MailerRun(Installation):
@@ -33,6 +33,7 @@ class MailerRun(Installation):
         *command: str,
         environ: Mapping[str, str],
         under: Sequence[str] = (),
+        without: Protection | None = None,
     ) -> None:
         given = {
             "DATABASE_URL": f"sqlite://{database}",
@@ -46,10 +47,10 @@ class MailerRun(Installation):
         self.database = database
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [*under, sys.executable, "-m", "mailer", *(command or ("run",))],
+                [*under, *mailer_command(*(command or ("run",)), without=without)],
                 env=self.environ,
                 cwd=directory,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # whose end would end a sender
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -91,7 +92,7 @@ class MailerRun(Installation):
         """SIGKILL to all of them; waits until none holds anything any more."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        self.process.communicate()
         until(lambda: not self.pids())
 
     def pids(self) -> list[int]:

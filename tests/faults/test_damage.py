@@ -16,6 +16,7 @@ from random import Random
 import pytest
 
 from mailer.store.connection import sqlite3
+from tests import weakened
 from tests.faults.load import query
 from tests.faults.mailer_run import MailerRun, recipients
 from tests.faults.mutations import ANYWHERE, PAGE_BYTES, overwrite
@@ -78,6 +79,14 @@ ALTERATIONS = (
     "UPDATE attachments SET content = x'00'",
 )
 
+# What keeps a mail from being sent, and a byte's change that lets it go.
+HOLDING_BACK = (
+    ("suppressions", b"barred7@", b"barred~@"),
+    # The topic's name has 6 characters, `paused` is 1, `cancelling` is 0; then it is 0 too
+    # (serial types of https://www.sqlite.org/fileformat.html#record_format).
+    ("topics", b"\x19\x09\x08", b"\x19\x08\x08"),
+)
+
 
 @pytest.mark.parametrize("populated", ["killed"], indirect=True)
 @pytest.mark.parametrize("alteration", ALTERATIONS)
@@ -85,9 +94,7 @@ def test_a_mail_is_checked_before_it_is_sent(
     populated: Path, tmp_path: Path, alteration: str
 ) -> None:
     database = copied(populated, tmp_path)
-    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
-        connection.execute("PRAGMA wal_autocheckpoint = 0")
-        connection.execute(alteration)
+    alter(database, alteration)
     status, sent, log = sent_from(database)
     assert (status, sent) == (1, {})
     assert "damaged" in log
@@ -95,34 +102,63 @@ def test_a_mail_is_checked_before_it_is_sent(
 
 
 @pytest.mark.parametrize("populated", ["killed"], indirect=True)
-@pytest.mark.parametrize(
-    ("table", "old", "new"),
-    [
-        ("suppressions", b"barred7@", b"barred~@"),
-        # The topic's name has 6 characters, `paused` is 1, `cancelling` is 0; then it is 0 too
-        # (serial types of https://www.sqlite.org/fileformat.html#record_format).
-        ("topics", b"\x19\x09\x08", b"\x19\x08\x08"),
-    ],
-)
+def test_control_without_the_checks_what_was_altered_is_sent(
+    populated: Path, intact: dict[str, bytes], tmp_path: Path
+) -> None:
+    """A sender by itself: the supervisor's check at the start would see nothing here."""
+    database = copied(populated, tmp_path)
+    alter(database, ALTERATIONS[0])
+    status, sent, _ = sent_from(database, "sender", "0", without=weakened.checks_of_mail)
+    assert status == 0
+    assert sent.keys() > {f"x{recipient}" for recipient in intact}
+
+
+@pytest.mark.parametrize("populated", ["killed"], indirect=True)
+@pytest.mark.parametrize(("table", "old", "new"), HOLDING_BACK)
 def test_what_holds_a_mail_back_is_checked_at_the_start(
     populated: Path, tmp_path: Path, table: str, old: bytes, new: bytes
 ) -> None:
     database = copied(populated, tmp_path)
+    replace_in_table(database, table, old, new)
+    status, sent, log = sent_from(database)
+    assert (status, sent) == (1, {})
+    assert "is damaged" in log
+
+
+@pytest.mark.parametrize("populated", ["killed"], indirect=True)
+def test_control_without_the_check_at_the_start_mail_goes_to_whom_it_must_not(
+    populated: Path, tmp_path: Path
+) -> None:
+    database = copied(populated, tmp_path)
+    replace_in_table(database, *HOLDING_BACK[0])
+    _, sent, _ = sent_from(database, without=weakened.check_at_start)
+    assert "barred7@example.com" in sent
+
+
+def alter(database: Path, sql: str) -> None:
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute(sql)
+
+
+def replace_in_table(database: Path, table: str, old: bytes, new: bytes) -> None:
+    """In the first page of a table, past SQLite."""
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         connection.execute("PRAGMA wal_checkpoint")
         sql = "SELECT rootpage FROM sqlite_master WHERE name = ?"
         (page,) = connection.execute(sql, (table,)).fetchone()
     place = database.read_bytes().index(old, (page - 1) * PAGE_BYTES, page * PAGE_BYTES)
     overwrite(database, place, new)
-    status, sent, log = sent_from(database)
-    assert (status, sent) == (1, {})
-    assert "is damaged" in log
 
 
-def sent_from(database: Path) -> tuple[int, dict[str, bytes], str]:
+def sent_from(
+    database: Path, *command: str, without: weakened.Protection | None = None
+) -> tuple[int, dict[str, bytes], str]:
     """Let a supervisor send what it will: its exit status, recipient → message, its log."""
+    command = command or ("supervise",)
     with SmtpSink() as sink:
-        run = MailerRun(database, database.parent.parent, sink.port, "supervise", environ=LINKS)
+        place = (database, database.parent.parent, sink.port)
+        run = MailerRun(*place, *command, environ=LINKS, without=without)
         try:
             until(lambda: run.process.poll() is not None or nothing_to_do(database), within_s=30)
             if run.process.poll() is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mailer.store.migrate import migrate
+from tests import weakened
 from tests.faults.mailer_run import MailerRun
 from tests.waiting import until
 
@@ -53,6 +54,19 @@ def test_a_database_restored_carelessly_is_closed_to_others(
     database.chmod(0o644)
     start(database, command)
     until(lambda: modes(tmp_path)["mailer.db"] == 0o600)
+
+
+def test_control_without_care_for_modes_everybody_reads(
+    tmp_path: Path, start: Callable[..., MailerRun]
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    database = home / "mailer.db"
+    careless = {"under": CARELESS, "without": weakened.private_modes}
+    assert start(database, "migrate", **careless).ended() == 0
+    start(database, "serve", **careless).serving()
+    names = {"mailer.db", "mailer.db-lock", "mailer.db-shm", "mailer.db-wal"}
+    assert modes(home) == dict.fromkeys(names, 0o644)
 
 
 MESSAGE = {"emails": ["a@example.com"], "subject": "Hello", "content": "<p>Hello"}

@@ -7,7 +7,10 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.faults.fault import Shim
+import pytest
+
+from mailer.store.migrate import migrate
+from tests.faults.fault import Shim, ext4
 from tests.faults.load import Load, assert_told_to_come_back, integrity, stored, uncertain_once
 from tests.faults.mailer_run import MailerRun, recipients
 from tests.smtp_sink import SmtpSink
@@ -41,3 +44,27 @@ def test_no_answer_promises_what_was_not_synced(
     assert integrity(database) == "ok"
     twice = {recipient for recipient, copies in Counter(recipients(sink)).items() if copies > 1}
     assert twice <= uncertain_once(database)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_only_what_was_synced_is_found_after_a_power_cut(
+    tmp_path: Path, start: Callable[..., MailerRun], told: bool
+) -> None:
+    """The control is the failure that nobody is told of: then what was promised is lost."""
+    shim = Shim(tmp_path)
+    with ext4(tmp_path) as disk:
+        database = disk.path / "mailer.db"
+        migrate(database)
+        run = start(database, "serve", **shim.environ).serving()
+        with Load(run) as load:
+            load.wait_for(50)
+            shim.on(told=told)
+            if told:
+                load.wait_for_refused(50)
+            else:
+                load.wait_for(len(load.accepted) + 50)
+            promised = dict(load.accepted)
+            disk.cut_power()
+            run.kill()
+        disk.power_up()
+        assert (promised.items() <= stored(database).items()) is told

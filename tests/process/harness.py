@@ -22,6 +22,7 @@ from mailer.clock import SystemClock
 from tests.api.service import Service
 from tests.store.recount import differences
 from tests.waiting import until
+from tests.weakened import Protection, mailer_command
 
 PLUGINS = Path(__file__).parent / "plugins"
 GUESTS = Path(__file__).parent / "guests"
@@ -47,10 +48,15 @@ class Mailer(Service):
         behaviour: Mapping[str, Any] | None = None,
         command: str = "run",
         plugins: Sequence[Path] = (),
+        without: Protection | None = None,
         **settings: str,
     ) -> None:
-        """With `plugins` beside the recording transport."""
+        """With `plugins` beside the recording transport.
+
+        `without` is missing in the first process, not in those it starts.
+        """
         self._main = command
+        self._without = without
         self._told = directory / "behaviour.json"
         self._record = directory / "calls"
         self._record.touch()
@@ -62,7 +68,7 @@ class Mailer(Service):
         )
 
     def _start(self) -> None:
-        self.process = self.spawn(self._main)
+        self.process = self.spawn(self._main, without=self._without)
         try:
             if self._main != "supervise":
                 until(lambda: self._answers(self.process), within_s=30)
@@ -78,12 +84,16 @@ class Mailer(Service):
         return self._main != "serve"
 
     def spawn(
-        self, *command: str, under: Sequence[str] = (), **streams: Any
+        self,
+        *command: str,
+        under: Sequence[str] = (),
+        without: Protection | None = None,
+        **streams: Any,
     ) -> subprocess.Popen[bytes]:
         """One more process of this installation, perhaps under another program's watch."""
         with self.log_path.open("ab") as log:
             return subprocess.Popen(
-                [*under, sys.executable, "-m", "mailer", *command],
+                [*under, *mailer_command(*command, without=without)],
                 env=self.environ,
                 cwd=self.directory,
                 **{"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, **streams},

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from mailer.retry import CRASHES_TO_GIVE_UP
+from tests import weakened
 from tests.process.harness import Mailer, addresses
 from tests.waiting import until
 
@@ -44,6 +45,15 @@ def test_control_a_mail_that_harms_nobody_ends_no_sender(start: Start) -> None:
     until(mailer.finished, within_s=10)
     assert "ended with status" not in mailer.log
     assert mailer.states() == {"sent": 101}
+
+
+def test_control_without_the_count_it_ends_senders_for_ever(start: Start) -> None:
+    mailer = start(without=weakened.crash_count)
+    (poison,) = mailer.accepted("exit@example.com")
+    until(lambda: len(mailer.hand_overs()) > CRASHES_TO_GIVE_UP, within_s=30)
+    assert {call.request_id for call in mailer.hand_overs()} == {poison}
+    assert mailer.log.count("ended with status") >= CRASHES_TO_GIVE_UP
+    assert "failed" not in mailer.states()
 
 
 def test_several_poison_mails_at_once(start: Start) -> None:

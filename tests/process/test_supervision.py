@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from mailer.sender import LEASE_US
@@ -15,6 +16,7 @@ from mailer.store import Store
 from mailer.store.outcomes import Rules
 from mailer.store.verify import verify
 from mailer.vocabulary import UncertainPolicy
+from tests import weakened
 from tests.counts import FULL
 from tests.process.harness import CLOCK, Mailer, addresses, most_in_a_second
 from tests.waiting import until
@@ -94,6 +96,24 @@ def test_a_frozen_sender_is_replaced_and_a_slow_one_left_in_peace(start: Start) 
     assert slow not in uncertain
     assert all(count - 1 <= uncertain.get(mail, 0) for mail, count in calls.items())
     mailer.assert_sound()
+
+
+def test_control_without_a_look_at_the_living_a_slow_call_is_made_twice(start: Start) -> None:
+    mailer = start(command="serve", behaviour={"slow_ms": 20_000})
+    with closing(mailer.store()) as store:
+        store.housekeeping.keep_reserve()
+    (slow,) = mailer.accepted("slow@example.com")
+    slow_sender = mailer.spawn("sender", "0", stdin=subprocess.PIPE)
+    until(mailer.hand_overs)
+    supervisor = mailer.spawn("supervise", without=weakened.look_at_the_living)
+    try:
+        until(lambda: len(mailer.hand_overs()) == 2, within_s=15)
+        assert slow_sender.poll() is None
+    finally:
+        for process in (supervisor, slow_sender):
+            process.kill()
+            process.wait()
+    assert mailer.uncertain_events() == {slow: 1}
 
 
 def test_a_call_that_outlasts_its_promise_is_uncertain_and_the_rest_goes_on(start: Start) -> None:
