@@ -149,6 +149,34 @@ class ProviderEvent:
     raw: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One entry of the event log: something learnt about a mail, or about a whole batch."""
+
+    id: str
+    """Its own for ever: the same each time the event is told, here and by the API."""
+    type: EventType
+    at_ms: int
+    """When it happened, by the clock of `source`."""
+    mail_id: str | None
+    """The mail's `request_id`; None for `accepted`, which tells of all mails of a batch."""
+    batch_id: str | None
+    topic_id: str | None
+    recipient: str | None
+    tags: Mapping[str, str]
+    source: str
+    """Who learnt it: a transport, a plugin, `api`, `queue`, `tracking`."""
+    detail: str
+    permanent: bool
+    """For a bounce: the address is dead."""
+    already_suppressed: bool
+    """For a bounce or complaint: the provider did not try, for its own list has the address."""
+    automated: bool
+    """For an open or click: made by a machine, not a person."""
+    raw: str
+    """What the provider sent, as it came."""
+
+
 class Shelf(Protocol):
     """A plugin's own records in mailer's database: values by key, in the order of the keys.
 
@@ -268,4 +296,20 @@ def mailer_workers(settings: Settings) -> Mapping[str, Worker]:  # type: ignore[
     side by side until the older one sees that it is to stop. A process that takes more memory
     than PLUGIN_MEMORY_MB is refused more (MemoryError); of what it prints a little each minute
     reaches the log. Called in the supervisor too: must not touch the network.
+    """
+
+
+@hookspec
+def mailer_event(event: Event, shelf: Shelf) -> None:
+    """Hear of each event of the log, in order, each at least once.
+
+    Called in a process of your plugin's own; a new plugin begins at the log's end. What you put on
+    the shelf is stored together with the place in the log that was reached; a crash before that
+    makes at most the last 100 events come again, with the same ids. No transaction is open while
+    you work: of two processes that write the same key of a shelf, the last one wins.
+
+    Whatever you raise is a failure, and so are the end of the process and taking longer than
+    PLUGIN_TIMEOUT_S: you are told again after 1 s, 2 s, 4 s, up to a minute. After PLUGIN_TRIES the
+    event is put aside (`mailer events dead`) and the next one comes. What you return means
+    nothing. Take `event` alone if you keep nothing.
     """

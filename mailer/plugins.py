@@ -115,6 +115,11 @@ def worker(manager: pluggy.PluginManager, settings: Settings, name: str) -> tupl
     return found[name]
 
 
+def event_hooks(manager: pluggy.PluginManager) -> dict[str, pluggy.HookCaller]:
+    """The plugins that want to be told of events, and what each is called by."""
+    return dict(one_by_one(manager, "mailer_event"))
+
+
 def _installed() -> Iterator[tuple[str, object]]:
     for entry_point in entry_points(group=ENTRY_POINT_GROUP):
         try:

@@ -7,7 +7,6 @@ README, `mailer config` and tests read.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from dotenv import dotenv_values
-from email_validator import EmailNotValidError, validate_email
 
 from mailer.errors import PluginError, SettingFault, SettingsError
 from mailer.variables import (
@@ -23,6 +21,7 @@ from mailer.variables import (
     Variable,
     base_url,
     duration_s,
+    mail_address,
     one_of,
     rate,
     read,
@@ -63,23 +62,6 @@ def _secret_key(value: str) -> str:
             " `openssl rand -base64 48`"
         )
     return value
-
-
-def _mail_address(value: str) -> str:
-    name, bracket, address = value.rpartition("<")
-    if bracket:
-        address = address.removesuffix(">")
-    if re.search(r"[\x00-\x1f\x7f<>]", name + address):
-        raise ValueError("not a mail address")
-    try:
-        checked = validate_email(
-            address.strip(), check_deliverability=False, globally_deliverable=False
-        )
-    except EmailNotValidError as error:
-        raise ValueError(str(error).rstrip(".")) from None
-    if checked.ascii_email is None:
-        raise ValueError("not an address that every server takes: it is not ASCII before the @")
-    return f"{name.strip()} <{checked.ascii_email}>" if bracket else checked.ascii_email
 
 
 def _log_level(value: str) -> str:
@@ -167,7 +149,7 @@ class Settings:
         "FROM_EMAIL",
         SES_VARIABLE,
         default=None,
-        parse=_mail_address,
+        parse=mail_address,
         accepted="address@domain or Name <address@domain>",
         doc="The From of mails that name none.",
     )
@@ -241,6 +223,20 @@ class Settings:
         parse=whole_number(64, 1_000_000),
         accepted="64 to 1000000",
         doc="Memory (MiB) that each process of a plugin may take: event plugins and workers.",
+    )
+    plugin_timeout_s: int = setting(
+        "PLUGIN_TIMEOUT_S",
+        default=30,
+        parse=whole_number(1, 3600),
+        accepted="1 to 3600",
+        doc="How long an event plugin may take over one event before its process is ended.",
+    )
+    plugin_tries: int = setting(
+        "PLUGIN_TRIES",
+        default=10,
+        parse=whole_number(1, 1000),
+        accepted="1 to 1000",
+        doc="How often an event plugin is told of an event it fails at before that is put aside.",
     )
     log_level: str = setting(
         "LOG_LEVEL",

@@ -56,8 +56,10 @@ def main(settings: Settings, *, with_api: bool = False) -> int:
         with store.write():
             for name, transport in transports.items():
                 store.transports.register(name, reports_events=transport.reports_events)
+            store.cursors.register(plugins.event_hooks(manager).keys())
         wanted = {f"sender {n}": ("sender", str(n)) for n in range(settings.senders)}
         wanted |= {f"worker {n}": ("worker", n) for n in plugins.workers(manager, settings)}
+        wanted |= {f"notifier {n}": ("notifier", n) for n in plugins.event_hooks(manager)}
         if with_api:
             wanted |= {"api": ("serve", "--until-stdin-ends")}
         supervisor = Supervisor(store, clock, Children(wanted))

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
+from email_validator import EmailNotValidError, validate_email
+
 from mailer.errors import SettingFault
 
 E = TypeVar("E", bound=StrEnum)
@@ -146,6 +148,24 @@ def switch(value: str) -> bool:
     if value.lower() in {"0", "false", "no", "off"}:
         return False
     raise ValueError("neither on nor off")
+
+
+def mail_address(value: str) -> str:
+    """`address@domain` or `Name <address@domain>`, with an ASCII domain."""
+    name, bracket, address = value.rpartition("<")
+    if bracket:
+        address = address.removesuffix(">")
+    if re.search(r"[\x00-\x1f\x7f<>]", name + address):
+        raise ValueError("not a mail address")
+    try:
+        checked = validate_email(
+            address.strip(), check_deliverability=False, globally_deliverable=False
+        )
+    except EmailNotValidError as error:
+        raise ValueError(str(error).rstrip(".")) from None
+    if checked.ascii_email is None:
+        raise ValueError("not an address that every server takes: it is not ASCII before the @")
+    return f"{name.strip()} <{checked.ascii_email}>" if bracket else checked.ascii_email
 
 
 def base_url(value: str) -> str:

@@ -12,7 +12,7 @@ import click
 from mailer import __version__, plugins
 from mailer.commands.database import migrate
 from mailer.commands.looking import config, show
-from mailer.commands.processes import run, sender, serve, supervise, worker
+from mailer.commands.processes import notifier, run, sender, serve, supervise, worker
 from mailer.commands.sending import send, token
 from mailer.commands.status import status
 from mailer.commands.suppressions import suppressions
@@ -29,9 +29,8 @@ def cli() -> None:
     """
 
 
-for _command in (
-    run, serve, supervise, sender, worker, migrate, token, send, status, show, config, suppressions,
-):  # fmt: skip
+_processes = (run, serve, supervise, sender, notifier, worker)
+for _command in (*_processes, migrate, token, send, status, show, config, suppressions):
     cli.add_command(_command)
 
 

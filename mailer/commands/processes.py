@@ -108,6 +108,21 @@ def worker(load: Callable[[], Settings], /, name: str) -> None:
     process.main(settings, name)
 
 
+@click.command(hidden=True, epilog="\b\nExample:\n  mailer notifier webhook")
+@click.argument("plugin")
+@click.pass_obj
+def notifier(load: Callable[[], Settings], /, plugin: str) -> None:
+    """Tell PLUGIN of each event; started by the supervisor, not by hand."""
+    from mailer import notifier as process
+    from mailer.confined import confine
+    from mailer.reporting import start
+
+    settings = load()
+    confine(settings.plugin_memory_mb)
+    start(settings, f"notifier-{plugin}")
+    process.main(settings, plugin)
+
+
 def require_free(listen: tuple[str, int]) -> None:
     """Raises SettingsError when another program has the API's address."""
     family = socket.AF_INET6 if ":" in listen[0] else socket.AF_INET

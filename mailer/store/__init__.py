@@ -13,9 +13,11 @@ from pathlib import Path
 
 from mailer.store.batches import Batches
 from mailer.store.connection import Database
+from mailer.store.cursors import Cursors
 from mailer.store.events import Events
 from mailer.store.housekeeping import Housekeeping
 from mailer.store.idempotency import Idempotency
+from mailer.store.log import Log
 from mailer.store.mails import Mails
 from mailer.store.messages import Messages
 from mailer.store.outcomes import Outcomes, Rules
@@ -44,6 +46,8 @@ class Store:
         self.path = self._db.path
         self.messages = Messages(self._db)
         self.batches = Batches(self._db, self.messages)
+        self.log = Log(self._db)
+        self.cursors = Cursors(self._db, self.log)
         self.events = Events(self._db)
         self.housekeeping = Housekeeping(self._db)
         self.idempotency = Idempotency(self._db)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mailer.hookspecs import ProviderEvent
-from mailer.store.connection import Database
+from mailer.store.connection import Database, Row
 from mailer.store.counters import Tally
 from mailer.store.mails import find_id
 from mailer.store.suppressions import suppress
@@ -52,6 +52,12 @@ INSERT INTO events (type, at_ms, mail, topic, source, source_event_id, provider_
     permanent, already_suppressed, automated, detail, raw)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING
+"""
+
+_PARKED: Final = """
+SELECT id, type, at_ms, source, source_event_id, provider_id, request_id, permanent,
+    already_suppressed, automated, detail, raw
+FROM events WHERE mail IS NULL AND provider_id = ? ORDER BY id
 """
 
 _FIND: Final = """
@@ -107,32 +113,17 @@ class Events:
     def match_parked(self, mails: Sequence[tuple[int, str]], *, now_ms: int) -> None:
         """Apply events that came before their mail's hand-over was recorded.
 
-        `mails` are ids with the provider's ids just learnt.
+        They enter the log here, at its end: who reads it has not been told of them yet. `mails`
+        are ids with the provider's ids just learnt.
         """
         tally = Tally()
         for mail_id, provider_id in mails:
-            for row, type_, at_ms, permanent, already_suppressed, automated, detail in self._db.all(
-                "SELECT id, type, at_ms, permanent, already_suppressed, automated, detail"
-                " FROM events WHERE mail IS NULL AND provider_id = ? ORDER BY id",
-                (provider_id,),
-            ):
+            for place, event in map(_parked, self._db.all(_PARKED, (provider_id,))):
                 mail = self._mail(mail_id)
                 if mail is None:
                     continue
-                self._db.run(
-                    "UPDATE events SET mail = ?, topic = ? WHERE id = ?", (mail_id, mail.topic, row)
-                )
-                event = ProviderEvent(
-                    EventType(type_),
-                    at_ms,
-                    source="",
-                    source_event_id="",
-                    provider_id=provider_id,
-                    permanent=bool(permanent),
-                    already_suppressed=bool(already_suppressed),
-                    automated=bool(automated),
-                    detail=detail,
-                )
+                self._db.run("DELETE FROM events WHERE id = ?", (place,))
+                self._append(event, mail)
                 self._apply(event, mail, now_ms, tally)
         tally.write(self._db)
 
@@ -236,3 +227,22 @@ class Events:
             case _:
                 return
         suppress(self._db, mail.recipient, scope, reason, event.detail, now_ms)
+
+
+def _parked(row: Row) -> tuple[int, ProviderEvent]:
+    """The place of a parked event, and the event as it was told."""
+    place, type_, at_ms, source, source_event_id, provider_id, request_id, *rest = row
+    permanent, already_suppressed, automated, detail, raw = rest
+    return place, ProviderEvent(
+        type=EventType(type_),
+        at_ms=at_ms,
+        source=source,
+        source_event_id=source_event_id or "",
+        request_id=request_id,
+        provider_id=provider_id,
+        permanent=bool(permanent),
+        already_suppressed=bool(already_suppressed),
+        automated=bool(automated),
+        detail=detail,
+        raw=raw or "",
+    )

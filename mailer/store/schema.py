@@ -297,3 +297,36 @@ def m003_learnt_rate(db: sqlite_utils.Database) -> None:
 @migrations()
 def m004_refused_by_provider_s_list(db: sqlite_utils.Database) -> None:
     db.execute("ALTER TABLE events ADD COLUMN already_suppressed INTEGER NOT NULL DEFAULT 0")
+
+
+@migrations()
+def m005_cursors(db: sqlite_utils.Database) -> None:
+    for statement in _CURSORS.split(";\n\n"):
+        db.execute(statement)
+
+
+_CURSORS = """
+CREATE TABLE cursors (
+    plugin TEXT PRIMARY KEY,
+    event INTEGER NOT NULL,
+    live INTEGER NOT NULL,
+    failing INTEGER,
+    failures INTEGER NOT NULL DEFAULT 0,
+    retry_at_ms INTEGER NOT NULL DEFAULT 0,
+    detail TEXT NOT NULL DEFAULT ''
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE dead_letters (
+    plugin TEXT NOT NULL,
+    event INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    detail TEXT NOT NULL,
+    failed_at_ms INTEGER NOT NULL,
+    retry INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (plugin, event)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX dead_letters_retry ON dead_letters (plugin, event) WHERE retry = 1;
+
+CREATE INDEX dead_letters_age ON dead_letters (failed_at_ms)
+"""

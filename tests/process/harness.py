@@ -26,6 +26,7 @@ from tests.weakened import Protection, mailer_command
 
 PLUGINS = Path(__file__).parent / "plugins"
 GUESTS = Path(__file__).parent / "guests"
+LISTENERS = Path(__file__).parent / "listeners"
 CLOCK = SystemClock()
 
 

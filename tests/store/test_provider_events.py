@@ -109,7 +109,7 @@ def test_an_event_that_comes_before_the_record_is_parked_and_applied_then(world:
     world.record(mail, provider_id="p-9")
     assert world.state(mail.request_id) is State.BOUNCED
     assert suppressions(world) == [("ann@example.org", "", "bounce")]
-    assert world.said(mail.request_id) == ["bounce", "open", "sent"]
+    assert world.said(mail.request_id) == ["sent", "bounce", "open"]
     assert world.learn(bounce) == 0
 
 
