@@ -9,7 +9,6 @@ filled-in data) in the replacement data, which SES lays over the default key by 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -57,7 +56,8 @@ class _Part:
     """What one call carries of a group, and what has to go alone."""
 
     common: dict[str, Any] = field(default_factory=dict)
-    entries: list[dict[str, Any]] = field(default_factory=list)
+    entries: list[msgspec.Raw] = field(default_factory=list)
+    """Each as JSON."""
     carried: list[Numbered] = field(default_factory=list)
     alone: list[Numbered] = field(default_factory=list)
 
@@ -91,18 +91,18 @@ def _parts(group: Sequence[Numbered]) -> Iterator[_Part]:
 
 def _within_limits(template: _Template, fitting: Sequence[tuple[Numbered, str]]) -> Iterator[_Part]:
     common = template.common(fitting[0][0][1])
-    room = MAX_REQUEST_BYTES - _ENVELOPE_BYTES - _bytes(common)
+    room = MAX_REQUEST_BYTES - _ENVELOPE_BYTES - len(msgspec.json.encode(common))
     part, left = _Part(common), room
     for numbered, data in fitting:
         if len(data) > MAX_DATA_CHARS:
             part.alone.append(numbered)
             continue
-        entry = _entry(numbered[1], data)
-        size = _bytes(entry) + 2
+        entry = msgspec.json.encode(_entry(numbered[1], data))
+        size = len(entry) + 1
         if size > left or len(part.entries) == MAX_ENTRIES:
             yield _worth_it(part)
             part, left = _Part(common), room
-        part.entries.append(entry)
+        part.entries.append(msgspec.Raw(entry))
         part.carried.append(numbered)
         left -= size
     yield _worth_it(part)
@@ -210,9 +210,3 @@ def _entry(envelope: Envelope, data: str) -> dict[str, Any]:
 
 def _json(data: dict[str, str]) -> str:
     return msgspec.json.encode(data).decode()
-
-
-def _bytes(value: dict[str, Any]) -> int:
-    """As many as botocore makes of it: it writes other characters than ASCII as escapes."""
-    quick = msgspec.json.encode(value)
-    return len(quick) if quick.isascii() else len(json.dumps(value))

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mailer_ses import bulk
@@ -34,17 +35,17 @@ def mail(number: int, fields: tuple[str, str | None, str | None, str]) -> Envelo
 def rendered(call: Any) -> list[tuple[str, dict[str, str]]]:
     """Sender and parts of each entry, as SES would make them."""
     operation = service().operation_model("SendBulkEmail")
-    checked(operation.input_shape, call.request)
-    template = call.request["DefaultContent"]["Template"]
+    request = checked(operation.input_shape, json.loads(msgspec.json.encode(call.request)))
+    template = request["DefaultContent"]["Template"]
     made = []
-    for entry in call.request["BulkEmailEntries"]:
+    for entry in request["BulkEmailEntries"]:
         own = entry["ReplacementEmailContent"]["ReplacementTemplate"]["ReplacementTemplateData"]
         values = {**json.loads(template["TemplateData"]), **json.loads(own)}
         parts = {
             name: render(text, values, escapes=True)
             for name, text in template["TemplateContent"].items()
         }
-        made.append((call.request["FromEmailAddress"], parts))
+        made.append((request["FromEmailAddress"], parts))
     return made
 
 
