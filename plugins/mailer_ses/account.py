@@ -108,9 +108,6 @@ class Client:
 
         Raises TransportUnreachable when the region or the credentials' source is not there.
         """
-        for name in ("boto3", "botocore", "urllib3"):
-            # They tell of every start, and at DEBUG of every request, mail and all.
-            logging.getLogger(name).setLevel(logging.WARNING)
         self.account = account
         try:
             self._boto = _boto_client(account, connections)
@@ -164,13 +161,20 @@ class Client:
             request.body = body
 
 
-def _boto_client(account: Account, connections: int) -> Any:
-    session = boto3.session.Session(
+def session(account: Account) -> Session:
+    """boto3's session with the account's credentials. Raises BotoCoreError or ValueError."""
+    for name in ("boto3", "botocore", "urllib3"):
+        # They tell of every start, and at DEBUG of every request, mail and all.
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return boto3.session.Session(
         aws_access_key_id=account.access_key_id,
         aws_secret_access_key=account.secret_access_key,
         region_name=account.region,
     )
-    return session.client(
+
+
+def _boto_client(account: Account, connections: int) -> Any:
+    return session(account).client(
         "sesv2",
         config=Config(
             connect_timeout=account.connect_timeout_s,

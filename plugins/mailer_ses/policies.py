@@ -137,7 +137,6 @@ class EventRoute:
             _grant("Events", self.configuration_set_arn, [
                 "ses:CreateConfigurationSet",
                 "ses:CreateConfigurationSetEventDestination",
-                "ses:GetConfigurationSet",
                 "ses:GetConfigurationSetEventDestinations",
                 "ses:UpdateConfigurationSetEventDestination",
             ]),

@@ -14,13 +14,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-import boto3
-from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from mailer.errors import MailerError
-from mailer_ses.account import Account
+from mailer_ses.account import Account, session
 from mailer_ses.policies import EventRoute
 
 PENDING: Final = "PendingConfirmation"
@@ -61,13 +59,9 @@ class Aws:
         """Raises SetupError when boto3 can't be used as it is configured."""
         config = Config(connect_timeout=5, read_timeout=20, retries={"total_max_attempts": 3})
         with in_words():
-            session: Session = boto3.session.Session(
-                aws_access_key_id=account.access_key_id,
-                aws_secret_access_key=account.secret_access_key,
-                region_name=account.region,
-            )
+            boto = session(account)
             names = ("sesv2", "sns", "sqs", "sts")
-            return cls(*(session.client(name, config=config) for name in names))
+            return cls(*(boto.client(name, config=config) for name in names))
 
     def identity(self) -> tuple[str, str, str]:
         """Partition, account and ARN of whoever the credentials belong to. Raises SetupError."""

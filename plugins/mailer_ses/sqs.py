@@ -13,12 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -26,7 +25,7 @@ from mailer.errors import InvalidRequest, StoreUnavailable
 from mailer.hookspecs import Access, ProviderEvent
 from mailer.settings import Settings
 from mailer_ses import sns
-from mailer_ses.account import Account
+from mailer_ses.account import Account, session
 from mailer_ses.notifications import received
 from mailer_ses.settings import SesSettings
 
@@ -50,18 +49,14 @@ def receive(settings: Settings, access: Access) -> None:
     """The worker: returns when it is to stop."""
     url = str(settings.of(SesSettings).queue_url)
     account = Account.required(settings)
-    session = boto3.session.Session(
-        aws_access_key_id=account.access_key_id,
-        aws_secret_access_key=account.secret_access_key,
-        region_name=_region(url) or account.region,
-    )
+    account = replace(account, region=_region(url) or account.region)
     config = Config(
         connect_timeout=5,
         read_timeout=POLL_S + 15,
         retries={"total_max_attempts": 1},
         max_pool_connections=PAGES_AT_ONCE,
     )
-    Queue(session.client("sqs", config=config), url, partial(_read, settings)).run(access)
+    Queue(session(account).client("sqs", config=config), url, partial(_read, settings)).run(access)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,15 @@
-"""A proxy in front of moto's SQS, in the test's process: sees each call, may hold it, and re-signs.
-
-moto's signatures are its own; `authority` puts one on that a mailer under test can check.
-"""
+"""A proxy in front of moto's server, in the test's process: sees each call, holds or changes it."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
 
-from tests.ses.authority import Authority
 from tests.waiting import until
 
 RECEIVE: Final = "ReceiveMessage"
@@ -23,30 +17,32 @@ DELETE: Final = "DeleteMessageBatch"
 
 
 class Between:
-    """`held` are the calls that wait for `hold` to end; `calls` all operations so far."""
+    """`held` are the calls that wait for `hold` to end; `calls` all operations so far.
 
-    def __init__(self, moto_url: str, authority: Authority) -> None:
+    `change` is given an operation and what was answered, and says what the caller gets.
+    """
+
+    def __init__(self, moto_url: str, change: Callable[[str, bytes], bytes]) -> None:
         self.calls: list[str] = []
         self.held: list[str] = []
         self._hold: tuple[str, bool] | None = None
         self._released = threading.Event()
-        self._authority = authority
         between, target = self, urlsplit(moto_url).netloc
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                operation = self.headers["X-Amz-Target"].rpartition(".")[2]
+                operation = _operation(self.headers.get("X-Amz-Target", ""), body)
                 between.calls.append(operation)
                 between._wait(operation, forwarded=False)
                 connection = HTTPConnection(target, timeout=60)
                 connection.request("POST", self.path, body, dict(self.headers))
                 answer = connection.getresponse()
-                content = between._changed(operation, answer.read())
+                content = change(operation, answer.read())
                 if operation != RECEIVE or b"Messages" in content:
                     between._wait(operation, forwarded=True)
                 self.send_response(answer.status)
-                self.send_header("Content-Type", "application/x-amz-json-1.0")
+                self.send_header("Content-Type", answer.headers["Content-Type"])
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
@@ -82,15 +78,10 @@ class Between:
             self.held.append(operation)
             self._released.wait(60)
 
-    def _changed(self, operation: str, content: bytes) -> bytes:
-        if operation != RECEIVE:
-            return content
-        answer: dict[str, Any] = json.loads(content)
-        for message in answer.get("Messages", []):
-            body = json.dumps(self._authority.sign(json.loads(message["Body"])))
-            message["Body"] = body
-            message["MD5OfBody"] = hashlib.md5(body.encode()).hexdigest()
-        return json.dumps(answer).encode()
+
+def _operation(target: str, body: bytes) -> str:
+    """As the JSON protocol has it in a header, the query protocol in the body."""
+    return target.rpartition(".")[2] or parse_qs(body.decode())["Action"][0]
 
 
 class _Server(ThreadingHTTPServer):
