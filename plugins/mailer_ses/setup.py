@@ -41,8 +41,13 @@ class SetupError(MailerError):
 class Change:
     """One thing to do: in words, and as a call."""
 
-    sentence: str
+    what: str
     make: Callable[[], object]
+    detail: str = ""
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.what}: {self.detail}" if self.detail else self.what
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +143,9 @@ def _queue(aws: Aws, name: str, wanted: Mapping[str, str]) -> Iterator[Change]:
     there = aws.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"]).get("Attributes", {})
     if wrong := _differing(there, wanted):
         yield Change(
-            f"mend the SQS queue {name}: {_listed(wrong)}",
+            f"mend the SQS queue {name}",
             partial(aws.sqs.set_queue_attributes, QueueUrl=url, Attributes=wrong),
+            _listed(wrong),
         )
 
 
@@ -150,20 +156,21 @@ def _topic(aws: Aws, route: EventRoute) -> Iterator[Change]:
     except ClientError as error:
         _only_if_missing(error)
         yield Change(
-            f"create the SNS topic {route.name}, which only SES may publish to, and only for the"
-            f" configuration set {route.configuration_set}",
+            f"create the SNS topic {route.name}",
             partial(aws.sns.create_topic, Name=route.name, Attributes=wanted),
+            f"SES may publish to it, for the configuration set {route.configuration_set} alone",
         )
         return
     # A topic that was made without a version may not tell it; mailer believes both.
     wrong = _differing({"SignatureVersion": "2"} | there, wanted)
     for name, value in wrong.items():
         yield Change(
-            f"mend the SNS topic {route.name}: {_listed({name: value})}",
+            f"mend the SNS topic {route.name}",
             partial(
                 aws.sns.set_topic_attributes,
                 TopicArn=route.topic_arn, AttributeName=name, AttributeValue=value,
             ),
+            _listed({name: value}),
         )  # fmt: skip
 
 
@@ -190,11 +197,12 @@ def _subscription(aws: Aws, route: EventRoute) -> Iterator[Change]:
         there = aws.sns.get_subscription_attributes(SubscriptionArn=arn)["Attributes"]
         for name, value in _differing(there, wanted).items():
             yield Change(
-                f"mend the subscription of {route.subscriber}: {_listed({name: value})}",
+                f"mend the subscription of {route.subscriber}",
                 partial(
                     aws.sns.set_subscription_attributes,
                     SubscriptionArn=arn, AttributeName=name, AttributeValue=value,
                 ),
+                _listed({name: value}),
             )  # fmt: skip
 
 
@@ -210,8 +218,9 @@ def _configuration_set(aws: Aws, route: EventRoute) -> Iterator[Change]:
     destination = of_set | {"EventDestinationName": route.name, "EventDestination": wanted}
     what = f"the event destination {route.name} of the configuration set {route.configuration_set}"
     create = Change(
-        f"create {what}, for {', '.join(wanted['MatchingEventTypes'])}",
+        f"create {what}",
         partial(aws.ses.create_configuration_set_event_destination, **destination),
+        ", ".join(wanted["MatchingEventTypes"]),
     )
     try:
         found = aws.ses.get_configuration_set_event_destinations(**of_set)["EventDestinations"]
@@ -228,8 +237,9 @@ def _configuration_set(aws: Aws, route: EventRoute) -> Iterator[Change]:
         yield create
     elif faults := list(_destination_faults(there, wanted)):
         yield Change(
-            f"mend {what}: {'; '.join(faults)}",
+            f"mend {what}",
             partial(aws.ses.update_configuration_set_event_destination, **destination),
+            "; ".join(faults),
         )
 
 

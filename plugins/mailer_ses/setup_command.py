@@ -128,7 +128,7 @@ def _repair(aws: Aws, route: EventRoute, *, yes: bool) -> None:
                 change.make()
         except SetupError as error:
             raise SetupError(f"{error}. What was done before stays; run this again then") from None
-        click.echo(f"done: {change.sentence.partition(':')[0]}")
+        click.echo(f"done: {change.what}")
 
 
 def _result(aws: Aws, route: EventRoute) -> Iterator[str]:
