@@ -125,7 +125,7 @@ def forget_slots(store: Store, now_us: int, kept_us: int) -> None:
             store.slots.forget(now_us - kept_us)
 
 
-def _in_background(work: Callable[[], T]) -> Future[T]:
+def in_background(work: Callable[[], T]) -> Future[T]:
     """Do it in a thread that a process which ends does not wait for."""
     result: Future[T] = Future()
 
@@ -150,7 +150,7 @@ class Quotas:
         """Begin to ask every transport that is not being asked."""
         for name, transport in self._transports.items():
             if name not in self._asked:
-                self._asked[name] = _in_background(transport.quota)
+                self._asked[name] = in_background(transport.quota)
 
     def keep(self, store: Store, now_ms: int) -> None:
         """Store the answers that have come."""
@@ -175,7 +175,7 @@ class FileCheck:
 
     def begin(self) -> None:
         if self._running is None or self._running.done():
-            self._running = _in_background(lambda: verify(self._database, whole=True))
+            self._running = in_background(lambda: verify(self._database, whole=True))
 
     def damage(self) -> StoreDamaged | None:
         """What the last check found, if it has ended."""

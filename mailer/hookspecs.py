@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import pluggy
 
 from mailer.mail import Attachment
-from mailer.vocabulary import EventType, OutcomeKind
+from mailer.vocabulary import CheckResult, EventType, OutcomeKind
 
 if TYPE_CHECKING:
     import click
@@ -255,6 +255,19 @@ def mailer_settings() -> type:  # type: ignore[empty-body]
     """
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of `mailer doctor`."""
+
+    name: str
+    """What was looked at, as `ses: quota`."""
+    result: CheckResult
+    finding: str
+    """How it stands, with figures."""
+    advice: str = ""
+    """What to do about a warning or failure, unless the finding says it."""
+
+
 @hookspec
 def mailer_transports(settings: Settings) -> Mapping[str, Transport]:  # type: ignore[empty-body]
     """Name the transports that these settings configure.
@@ -296,6 +309,16 @@ def mailer_workers(settings: Settings) -> Mapping[str, Worker]:  # type: ignore[
     side by side until the older one sees that it is to stop. A process that takes more memory
     than PLUGIN_MEMORY_MB is refused more (MemoryError); of what it prints a little each minute
     reaches the log. Called in the supervisor too: must not touch the network.
+    """
+
+
+@hookspec
+def mailer_checks(settings: Settings) -> Sequence[Check]:  # type: ignore[empty-body]
+    """Look at what your plugin needs, for `mailer doctor`; a line for each thing.
+
+    May use the network, with time-outs of its own: after 30 s it is reported as not having ended.
+    What it raises becomes a line that says so. Leave out what these settings do not ask for, and
+    change nothing.
     """
 
 

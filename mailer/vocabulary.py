@@ -159,6 +159,14 @@ class SuppressionReason(StrEnum):
     """The provider's own list holds the address, so that it refuses mail to it untried."""
 
 
+class CheckResult(StrEnum):
+    """How something stands that `mailer doctor` has looked at."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILURE = "failure"
+
+
 class UncertainPolicy(StrEnum):
     """What becomes of an uncertain mail when no evidence comes."""
 

@@ -11,6 +11,7 @@ import click
 
 from mailer import __version__, plugins
 from mailer.commands.database import migrate
+from mailer.commands.doctor import doctor
 from mailer.commands.looking import config, show
 from mailer.commands.processes import notifier, run, sender, serve, supervise, worker
 from mailer.commands.sending import send, token
@@ -30,7 +31,7 @@ def cli() -> None:
 
 
 _processes = (run, serve, supervise, sender, notifier, worker)
-for _command in (*_processes, migrate, token, send, status, show, config, suppressions):
+for _command in (*_processes, migrate, token, send, status, show, doctor, config, suppressions):
     cli.add_command(_command)
 
 

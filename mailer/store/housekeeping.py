@@ -114,6 +114,19 @@ class SupervisorLock:
         os.close(self._fd)
 
 
+def supervisor_of(database: Path) -> int | None:
+    """The process that holds a database's SupervisorLock; found without touching the lock."""
+    path = database.with_name(database.name + "-supervisor")
+    try:
+        pid, inode = path.read_text().strip(), path.stat().st_ino
+        locks = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return None
+    # As `37: FLOCK  ADVISORY  WRITE 19122 fe:00:10109401 0 EOF` (proc_locks(5)).
+    held = (line.split() for line in locks if " FLOCK " in line)
+    return int(pid) if any(f[4] == pid and f[5].endswith(f":{inode}") for f in held) else None
+
+
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 

@@ -14,6 +14,14 @@ SELECT (SELECT min(m.due_at_ms) FROM mails m
 FROM queue_depths d
 """
 
+LOOK_BACK_EVENTS: Final = 100_000
+
+_TOLD_LAST: Final = """
+SELECT at_ms FROM events
+WHERE id > (SELECT coalesce(max(id), 0) FROM events) - ? AND source_event_id IS NOT NULL
+ORDER BY id DESC LIMIT 1
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Depth:
@@ -50,6 +58,20 @@ class Status:
             (now_us,),
         )
         return [Block(*row) for row in rows]
+
+    def journal_mode(self) -> str:
+        """What the file says of itself; `wal`, unless another program has changed it."""
+        (mode,) = self._db.one("PRAGMA journal_mode") or ("",)
+        return str(mode)
+
+    def accepted_last_ms(self) -> int | None:
+        row = self._db.one("SELECT accepted_at_ms FROM batches ORDER BY id DESC LIMIT 1")
+        return int(row[0]) if row else None
+
+    def told_last_ms(self) -> int | None:
+        """When the last of a provider's events came about, of those not long ago."""
+        row = self._db.one(_TOLD_LAST, (LOOK_BACK_EVENTS,))
+        return int(row[0]) if row else None
 
     def handed_over(self, since_us: int) -> int:
         """Recipients in slots of the rate whose (latest) use is since then."""

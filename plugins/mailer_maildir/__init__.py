@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,10 +19,10 @@ from pathlib import Path
 from typing import Final
 
 from mailer import mime, variables
-from mailer.hookspecs import Envelope, Outcome, Quota, Transport, hookimpl
+from mailer.hookspecs import Check, Envelope, Outcome, Quota, Transport, hookimpl
 from mailer.settings import Settings
 from mailer.variables import setting
-from mailer.vocabulary import OutcomeKind
+from mailer.vocabulary import CheckResult, OutcomeKind
 
 _REQUEST_ID: Final = re.compile(r"[0-9a-z-]{1,64}")
 _OWN_TMP: Final = re.compile(r"[0-9]+\.[0-9a-z-]+\.mailer\.([0-9]+)")
@@ -48,6 +49,23 @@ def mailer_settings() -> type:
 @hookimpl
 def mailer_transports(settings: Settings) -> Mapping[str, Transport]:
     return {"maildir": MaildirTransport(settings.of(MaildirSettings).path)}
+
+
+@hookimpl
+def mailer_checks(settings: Settings) -> Sequence[Check]:
+    if settings.transport_name != "maildir":
+        return []
+    path = settings.of(MaildirSettings).path.absolute()
+    place = next(part for part in (path / "tmp", path, *path.parents) if part.exists())
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        finding = f"{place} can't be written: {error.strerror}"
+        advice = "let MAILDIR_PATH name a directory that mailer's user may write to"
+        return [Check("maildir", CheckResult.FAILURE, finding, advice)]
+    finding = f"{path} can be written; nothing leaves this machine"
+    return [Check("maildir", CheckResult.OK, finding)]
 
 
 class MaildirTransport:

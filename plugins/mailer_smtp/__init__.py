@@ -12,16 +12,21 @@ User and password are percent-encoded. Certificates are always verified.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mailer.hookspecs import Transport, hookimpl
+from mailer.errors import TransportUnreachable
+from mailer.hookspecs import Check, Transport, hookimpl
 from mailer.settings import Settings
 from mailer.variables import setting
+from mailer.vocabulary import CheckResult
 from mailer_smtp.server import Server
 from mailer_smtp.transport import SmtpTransport
 
-__all__ = ["Server", "SmtpSettings", "SmtpTransport", "mailer_settings", "mailer_transports"]
+__all__ = [
+    "Server", "SmtpSettings", "SmtpTransport", "mailer_checks", "mailer_settings",
+    "mailer_transports",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,3 +51,22 @@ def mailer_settings() -> type:
 def mailer_transports(settings: Settings) -> Mapping[str, Transport]:
     server = settings.of(SmtpSettings).server
     return {"smtp": SmtpTransport(server)} if server else {}
+
+
+@hookimpl
+def mailer_checks(settings: Settings) -> Sequence[Check]:
+    server = settings.of(SmtpSettings).server
+    if server is None:
+        return []
+    transport = SmtpTransport(server)
+    try:
+        session = transport.open()
+    except TransportUnreachable as error:
+        finding = f"{transport.destination} takes no mail from here: {error}"
+        advice = "check SMTP_URL (host, port, user and password), the firewall, its certificate"
+        return [Check("smtp", CheckResult.FAILURE, finding, advice)]
+    encryption = session.encryption
+    session.close()
+    as_whom = f", logged in as {server.user}" if server.user else ", without a login"
+    finding = f"{transport.destination} takes mail{as_whom}, {encryption or 'in the clear'}"
+    return [Check("smtp", CheckResult.OK, finding)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import smtplib
 import socket
+import ssl
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -67,6 +68,12 @@ class SmtpSession:
                 self._connect()
         except OSError as error:
             raise TransportUnreachable(_problem(error)) from None
+
+    @property
+    def encryption(self) -> str | None:
+        """The version of TLS, as `TLSv1.3`; None in the clear."""
+        sock = self._smtp.sock
+        return sock.version() if isinstance(sock, ssl.SSLSocket) else None
 
     def send(self, envelopes: Sequence[Envelope]) -> Sequence[Outcome]:
         return [self._send(envelope) for envelope in envelopes]

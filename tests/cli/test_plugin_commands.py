@@ -64,9 +64,7 @@ def test_a_broken_plugin_leaves_our_commands(
     assert "supervise" in shown.stdout
     (line,) = shown.stderr.splitlines()
     assert line.startswith(f"Warning: {words}")
-    done = installation.mailer("config")
-    assert done.returncode == 0
-    assert "DATABASE_URL" in done.stdout
+    assert "mailer config --json" in installation.mailer("config", "--help").stdout
 
 
 def test_one_that_fails_leaves_the_other_plugins_commands(installation: Installation) -> None:
