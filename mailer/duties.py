@@ -99,10 +99,11 @@ def finish_resumes(store: Store, now_ms: int, reached: Reached) -> None:
 def _go_on(
     store: Store, topic_ids: Set[str], reached: Reached, step: Callable[[str, int], int]
 ) -> None:
-    """Make steps over the mail of each topic, from where the last turn came to."""
+    """Make steps over the mail of the topics, from where the last turn came to."""
+    steps = iter(range(STEPS))
     for topic_id in topic_ids:
         after = reached.pop(topic_id, 0)
-        for _ in range(STEPS):
+        for _ in steps:
             with store.write():
                 after = step(topic_id, after)
             if not after:
@@ -186,9 +187,14 @@ class FileCheck:
 
 
 def plan(
-    store: Store, settings: Settings, clock: Clock, quotas: Quotas, check: FileCheck
+    store: Store,
+    settings: Settings,
+    clock: Clock,
+    quotas: Quotas,
+    check: FileCheck,
+    alive: Callable[[], None] = lambda: None,
 ) -> Schedule:
-    """All duties and how many seconds lie between their turns."""
+    """All duties and how many seconds lie between their turns; `alive` is called after each."""
     retention_ms = settings.retention_days * DAY_MS
     kept_us = slots_kept_us(settings.max_send_per_second)
     steady = SteadyWallClock(clock)
@@ -208,7 +214,7 @@ def plan(
         (24 * 3600, store.housekeeping.optimize),
         (24 * 3600, check.begin),
     ]
-    return Schedule(duties)
+    return Schedule(duties, alive)
 
 
 class SteadyWallClock:
@@ -247,8 +253,11 @@ class Schedule:
     would run until it has caught up: they are planned anew then.
     """
 
-    def __init__(self, duties: Sequence[tuple[int, Duty]]) -> None:
+    def __init__(
+        self, duties: Sequence[tuple[int, Duty]], alive: Callable[[], None] = lambda: None
+    ) -> None:
         self._duties = duties
+        self._alive = alive
         self._shortest_s = min(every_s for every_s, _ in duties)
         self._scheduler = schedule.Scheduler()
         self._plan()
@@ -262,7 +271,11 @@ class Schedule:
     def _plan(self) -> None:
         self._scheduler.clear()
         for every_s, duty in self._duties:
-            self._scheduler.every(every_s).seconds.do(reported, duty)
+            self._scheduler.every(every_s).seconds.do(self._run, duty)
+
+    def _run(self, duty: Duty) -> None:
+        reported(duty)
+        self._alive()
 
 
 def reported(duty: Duty) -> None:

@@ -1,4 +1,5 @@
-"""Everything that can be configured: one frozen value, made from the environment and `.env`.
+"""Everything that can be configured: one frozen value, made from the environment, from systemd's
+credentials and `.env`.
 
 Here stand mailer's own variables; each plugin declares its own, which come along in `of`. `load`
 checks all of them and reports every fault at once; each field carries its documentation, which
@@ -304,12 +305,16 @@ def load(
     *,
     of_plugins: Iterable[type] = (),
 ) -> Settings:
-    """Read and check all settings. The environment wins over `.env`; empty means unset.
+    """Read and check all settings. The environment wins, then systemd's credentials, then `.env`.
 
-    `of_plugins` are the classes the plugins declare. Raises SettingsError naming every fault.
+    Empty means unset. `of_plugins` are the classes the plugins declare. Raises SettingsError naming
+    every fault.
     """
-    in_file = _dotenv(dotenv_path)
-    sources: list[Source] = [("environment", environ), (str(dotenv_path), in_file)]
+    sources: list[Source] = [
+        ("environment", environ),
+        ("credentials", _credentials(environ.get("CREDENTIALS_DIRECTORY"))),
+        (str(dotenv_path), _dotenv(dotenv_path)),
+    ]
     values, origins, faults = read(Settings, sources)
     parts: dict[type, object] = {}
     for kind in of_plugins:
@@ -319,7 +324,7 @@ def load(
         faults += its_faults
     if faults:
         raise SettingsError(faults)
-    asks_for_ses = bool(environ.get(SES_VARIABLE) or in_file.get(SES_VARIABLE))
+    asks_for_ses = any(source.get(SES_VARIABLE) for _, source in sources)
     return Settings(**values, asks_for_ses=asks_for_ses, of_plugins=parts, chosen_because=origins)
 
 
@@ -331,3 +336,15 @@ def _dotenv(path: Path | None) -> Mapping[str, str | None]:
     except (OSError, UnicodeDecodeError) as error:
         fault = SettingFault(str(path), f"can't be read: {error}", "UTF-8 lines NAME=value")
         raise SettingsError([fault]) from None
+
+
+def _credentials(directory: str | None) -> Mapping[str, str]:
+    """Files named after variables, as systemd's LoadCredential= puts them (systemd.exec(5))."""
+    found = {}
+    for path in Path(directory).iterdir() if directory else ():
+        try:
+            found[path.name] = path.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            fault = SettingFault(path.name, f"{path} can't be read: {error}", "a UTF-8 file")
+            raise SettingsError([fault]) from None
+    return found

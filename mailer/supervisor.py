@@ -28,19 +28,23 @@ from mailer.store.housekeeping import SupervisorLock
 from mailer.store.outcomes import rules_of
 from mailer.store.senders import Sender
 from mailer.store.verify import verify
+from mailer.systemd import Tell, teller
 
 log = logging.getLogger("mailer.supervisor")
 
 TICK_S: Final = 0.25
 LOOK_US: Final = 1_000_000
+TELL_US: Final = 1_000_000
 STOP_WITHIN_S: Final = 9.0
 LOCK_TIMEOUT_S: Final = 2.0
 WRITABLE_FOR_US: Final = 10_000_000
 """A lease counts as run out only when its holder could have renewed it for so long."""
 
 
-def main(settings: Settings, *, with_api: bool = False) -> int:
+def main(settings: Settings, *, with_api: bool = False, notify_socket: str | None = None) -> int:
     """Run until SIGTERM or SIGINT; the exit status.
+
+    systemd, where it listens, is told that this is ready once every sender has begun.
 
     Raises StoreDamaged, SchemaMismatch, StoreUnavailable or StoreInUse when it can't begin.
     """
@@ -62,11 +66,12 @@ def main(settings: Settings, *, with_api: bool = False) -> int:
         wanted |= {f"notifier {n}": ("notifier", n) for n in plugins.event_hooks(manager)}
         if with_api:
             wanted |= {"api": ("serve", "--until-stdin-ends")}
-        supervisor = Supervisor(store, clock, Children(wanted))
+        tell = teller(notify_socket)
+        supervisor = Supervisor(store, clock, Children(wanted), settings.senders, tell)
         supervisor.begin()
         quotas.ask()
         store.housekeeping.keep_reserve()
-        schedule = duties.plan(store, settings, clock, quotas, check)
+        schedule = duties.plan(store, settings, clock, quotas, check, alive=supervisor.tell)
         return supervisor.run(schedule.run_pending, check.damage)
     finally:
         store.close()
@@ -76,10 +81,16 @@ def main(settings: Settings, *, with_api: bool = False) -> int:
 class Supervisor:
     """One supervisor of one database."""
 
-    def __init__(self, store: Store, clock: Clock, children: Children) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, children: Children, senders: int, tell: Tell
+    ) -> None:
         self._store = store
         self._clock = clock
         self._children = children
+        self._senders = senders
+        self._tell = tell
+        self._ready = False
+        self._next_tell_us = 0
         self._stopping = False
         self._stop_deadline_us = 0
         self._writable_since_us = clock.mono_us()
@@ -124,13 +135,30 @@ class Supervisor:
             except StoreDamaged as error:
                 log.critical("%s", error)
                 status, self._stopping = 1, True
+            self.tell()
             self._sleep()
+
+    def tell(self) -> None:
+        """A sign of life once a second, for systemd's watchdog, and how things stand."""
+        now_us = self._clock.mono_us()
+        if now_us < self._next_tell_us:
+            return
+        self._next_tell_us = now_us + TELL_US
+        try:
+            senders = len(self._store.senders.all())
+            waiting = sum(depth.mails for depth in self._store.status.depths())
+            status = f"{senders} of {self._senders} senders, {waiting} mails unfinished"
+            self._ready = self._ready or senders >= self._senders
+        except StoreUnavailable as error:
+            status = str(error)
+        self._tell(f"STATUS={status}\nWATCHDOG=1" + "\nREADY=1" * self._ready)
 
     def _stopped(self, now_us: int) -> bool:
         """Whether all children have ended, at the latest when their time is up."""
         if not self._stop_deadline_us:
             self._stop_deadline_us = now_us + int(STOP_WITHIN_S * 1e6)
             self._children.terminate()
+            self._tell("STOPPING=1\nSTATUS=waiting for the senders to end")
         if self._children.pids() and now_us > self._stop_deadline_us:
             log.warning("some processes did not end in time and are killed")
             self._children.kill()

@@ -17,7 +17,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("vocabulary", "errors"),
     ("clock", "mail", "variables", "settings"),
     ("hookspecs",),
-    ("plugins", "reporting", "wake", "asleep", "confined", "testing"),
+    ("plugins", "reporting", "systemd", "wake", "asleep", "confined", "testing"),
     ("retry", "pacing", "tokens", "templates", "mime", "compose"),
     ("store",),
     ("handover", "allowance", "sender", "sender_process", "worker", "notifier"),

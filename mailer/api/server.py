@@ -15,7 +15,7 @@ import select
 import signal
 import threading
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from gunicorn import glogging
 from gunicorn.app.base import BaseApplication
@@ -38,6 +38,8 @@ LINGER_S: Final = 2.0
 """So long what still comes of a request that was answered early is read and thrown away."""
 TAKE_ANSWER_WITHIN_S: Final = 30.0
 LOOK_EVERY_S: Final = 1.0
+LAST_REQUEST_WITHIN_S: Final = 1.0
+"""At the end, so long an idle connection stays open for a request that may be on its way."""
 ANSWER_WITHIN_S: Final = 6
 """At the end, so long a request that has begun may take; then its connection is cut."""
 STOP_WITHIN_S: Final = 9
@@ -55,6 +57,8 @@ class PatientProtocol(HttpToolsProtocol):
     """When the client stopped taking its answer."""
     _came_bytes = 0
     _look: asyncio.TimerHandle | None = None
+    _ending: ClassVar[bool] = False
+    """This worker is told to end: every answer is the last of its connection."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -72,6 +76,11 @@ class PatientProtocol(HttpToolsProtocol):
         self._came_bytes += len(data)
         super().data_received(data)
 
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        if PatientProtocol._ending:
+            self.cycle.keep_alive = False
+
     def on_message_complete(self) -> None:
         self._since = self._answered = None
         self._came_bytes = 0
@@ -81,6 +90,14 @@ class PatientProtocol(HttpToolsProtocol):
         if self._since is not None:
             self._answered = self.loop.time()
         super().on_response_complete()
+
+    def shutdown(self) -> None:
+        """Idle connections are not closed in the face of a request that is on its way."""
+        PatientProtocol._ending = True
+        if self.cycle is None or self.cycle.response_started:
+            self.loop.call_later(LAST_REQUEST_WITHIN_S, super().shutdown)
+        else:
+            super().shutdown()
 
     def pause_writing(self) -> None:
         self._stuck = self.loop.time()

@@ -17,6 +17,7 @@ from mailer.commands.processes import notifier, run, sender, serve, supervise, w
 from mailer.commands.sending import send, token
 from mailer.commands.status import status
 from mailer.commands.suppressions import suppressions
+from mailer.commands.systemd import systemd
 from mailer.errors import PluginError
 
 
@@ -31,7 +32,8 @@ def cli() -> None:
 
 
 _processes = (run, serve, supervise, sender, notifier, worker)
-for _command in (*_processes, migrate, token, send, status, show, doctor, config, suppressions):
+_mail = (token, send, status, show)
+for _command in (*_processes, migrate, *_mail, doctor, config, suppressions, systemd):
     cli.add_command(_command)
 
 

@@ -45,8 +45,9 @@ def serve(load: Callable[[], Settings], /, until_stdin_ends: bool) -> None:
 
 
 @click.command(epilog="\b\nExample:\n  SENDERS=4 mailer supervise")
+@click.option("--notify-socket", envvar="NOTIFY_SOCKET", hidden=True)
 @click.pass_context
-def supervise(context: click.Context) -> None:
+def supervise(context: click.Context, notify_socket: str | None) -> None:
     """Run the senders and the duties until SIGTERM or Ctrl-C.
 
     One supervisor for each database: a second one refuses to start and says who holds it.
@@ -58,7 +59,7 @@ def supervise(context: click.Context) -> None:
     announce(settings, api=False)
     start(settings, "supervisor")
     require_database(settings)
-    context.exit(supervisor.main(settings))
+    context.exit(supervisor.main(settings, notify_socket=notify_socket))
 
 
 @click.command(

@@ -137,6 +137,17 @@ def test_a_resume_that_was_cut_short_is_finished_however_long_the_topic_is(world
     assert world.store.topics.to_unpark() == ()
 
 
+def test_many_topics_share_one_turn(world: World) -> None:
+    """However many there are, the supervisor is back at its loop after so many commits."""
+    waiting = {f"topic {n}": 0 for n in range(STEPS + 7)}
+    for topic_id in waiting:
+        world.accept("ann@example.com", topic_id=topic_id)
+    duties.finish_cancels(world.store, world.now_ms, waiting)
+    assert len(waiting) == 7
+    duties.finish_cancels(world.store, world.now_ms, waiting)
+    assert waiting == {}
+
+
 @pytest.mark.parametrize("per_second", [1.0, 0.1, 0.004])
 def test_no_slot_is_forgotten_while_it_counts(world: World, per_second: float) -> None:
     limit, kept_us = Limit.per_second(per_second), duties.slots_kept_us(per_second)

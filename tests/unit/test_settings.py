@@ -192,3 +192,28 @@ def test_the_chosen_address_is_where_the_api_listens() -> None:
     assert load({"SERVER_PORT": "8080"}).listen == ("127.0.0.1", 8080)
     assert load({"SERVER_PORT": "8080", "BIND": "0.0.0.0:80"}).listen == ("0.0.0.0", 80)
     assert load({"API_KEY": LONG}).authenticates
+
+
+def test_credentials_stand_between_the_environment_and_the_file(tmp_path: Path) -> None:
+    """What systemd's LoadCredential= puts into a directory, a file for each variable."""
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    for name, value in {"JWT_SECRET": LONG + "\n", "API_KEY": "k" * 32, "SENTRY_DSN": ""}.items():
+        (credentials / name).write_text(value)
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("API_KEY=file\nSENTRY_DSN=https://file\nSENDERS=3\n")
+    environ = {"CREDENTIALS_DIRECTORY": str(credentials), "JWT_SECRET": "e" * 32}
+    settings = load(environ, dotenv)
+    assert (settings.jwt_secret, settings.api_key) == ("e" * 32, "k" * 32)
+    assert (settings.sentry_dsn, settings.senders) == ("https://file", 3)
+    assert settings.chosen_because == {
+        "JWT_SECRET": "JWT_SECRET in environment",
+        "API_KEY": "API_KEY in credentials",
+        "SENTRY_DSN": f"SENTRY_DSN in {dotenv}",
+        "SENDERS": f"SENDERS in {dotenv}",
+    }
+
+
+def test_a_credential_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "JWT_SECRET").write_bytes(b"\xff" * 32)
+    assert "can't be read" in faults(CREDENTIALS_DIRECTORY=str(tmp_path))["JWT_SECRET"]
