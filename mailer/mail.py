@@ -79,8 +79,7 @@ class NewBatch:
         return sum(len(message.recipients) for message in self.messages)
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedMail:
+class ClaimedMail(Struct, frozen=True):
     """A mail a sender has leased, with what is needed to compose it."""
 
     id: int

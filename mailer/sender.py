@@ -24,8 +24,8 @@ from mailer.retry import pause_s, teaches_rate, trouble
 from mailer.settings import Settings
 from mailer.store import Store
 from mailer.store.housekeeping import RESERVE_BYTES
-from mailer.store.outcomes import Attempted
 from mailer.store.queue import Ask, Lease
+from mailer.store.sent import Attempted
 from mailer.store.slots import UNLIMITED_SLOT, UsedSlot
 from mailer.vocabulary import OutcomeKind
 

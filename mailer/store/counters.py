@@ -60,8 +60,8 @@ class Tally:
     def happened(self, topic: int, counter: str) -> None:
         self._topics[topic, counter] += 1
 
-    def handed_over(self, topic: int, transport: str, at_ms: int) -> None:
-        self._sends[transport, at_ms // 60_000] += 1
+    def handed_over(self, topic: int, transport: str, at_ms: int, mails: int = 1) -> None:
+        self._sends[transport, at_ms // 60_000] += mails
         self._last_sent[topic] = max(at_ms, self._last_sent.get(topic, 0))
 
     def write(self, db: Database) -> None:

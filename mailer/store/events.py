@@ -6,6 +6,7 @@ it is parked then and applied when the hand-over is recorded. States move forwar
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -55,9 +56,11 @@ ON CONFLICT DO NOTHING
 """
 
 _PARKED: Final = """
-SELECT id, type, at_ms, source, source_event_id, provider_id, request_id, permanent,
-    already_suppressed, automated, detail, raw
-FROM events WHERE mail IS NULL AND provider_id = ? ORDER BY id
+SELECT value ->> 0, e.id, e.type, e.at_ms, e.source, e.source_event_id, e.provider_id, e.request_id,
+    e.permanent, e.already_suppressed, e.automated, e.detail, e.raw
+FROM json_each(?) CROSS JOIN events e ON e.provider_id = value ->> 1
+WHERE e.mail IS NULL
+ORDER BY e.id
 """
 
 _FIND: Final = """
@@ -117,14 +120,13 @@ class Events:
         are ids with the provider's ids just learnt.
         """
         tally = Tally()
-        for mail_id, provider_id in mails:
-            for place, event in map(_parked, self._db.all(_PARKED, (provider_id,))):
-                mail = self._mail(mail_id)
-                if mail is None:
-                    continue
-                self._db.run("DELETE FROM events WHERE id = ?", (place,))
-                self._append(event, mail)
-                self._apply(event, mail, now_ms, tally)
+        for mail_id, place, event in map(_parked, self._db.all(_PARKED, (json.dumps(mails),))):
+            mail = self._mail(mail_id)
+            if mail is None:
+                continue
+            self._db.run("DELETE FROM events WHERE id = ?", (place,))
+            self._append(event, mail)
+            self._apply(event, mail, now_ms, tally)
         tally.write(self._db)
 
     def _append(self, event: ProviderEvent, mail: _Mail | None) -> bool:
@@ -229,11 +231,11 @@ class Events:
         suppress(self._db, mail.recipient, scope, reason, event.detail, now_ms)
 
 
-def _parked(row: Row) -> tuple[int, ProviderEvent]:
-    """The place of a parked event, and the event as it was told."""
-    place, type_, at_ms, source, source_event_id, provider_id, request_id, *rest = row
+def _parked(row: Row) -> tuple[int, int, ProviderEvent]:
+    """The mail it tells of, the place of a parked event, and the event as it was told."""
+    mail_id, place, type_, at_ms, source, source_event_id, provider_id, request_id, *rest = row
     permanent, already_suppressed, automated, detail, raw = rest
-    return place, ProviderEvent(
+    event = ProviderEvent(
         type=EventType(type_),
         at_ms=at_ms,
         source=source,
@@ -246,3 +248,4 @@ def _parked(row: Row) -> tuple[int, ProviderEvent]:
         detail=detail,
         raw=raw or "",
     )
+    return mail_id, place, event

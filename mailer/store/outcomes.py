@@ -18,6 +18,7 @@ from mailer.store.connection import Database
 from mailer.store.counters import Tally
 from mailer.store.events import Events
 from mailer.store.log import append_own
+from mailer.store.sent import NEW_ATTEMPT, Attempted, record_sent
 from mailer.vocabulary import (
     EventType,
     OutcomeKind,
@@ -51,14 +52,6 @@ _KEEP_PROVIDER_ID: Final = """
 UPDATE mails SET provider_id = coalesce(?, provider_id) WHERE id = ?
 """
 
-_ATTEMPT: Final = """
-INSERT INTO attempts
-    (mail, attempt, started_at_ms, ended_at_ms, transport, outcome, detail, provider_id)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET ended_at_ms = excluded.ended_at_ms, outcome = excluded.outcome,
-    detail = excluded.detail, provider_id = excluded.provider_id
-"""
-
 _SAID: Final = {
     State.SENT: EventType.SENT,
     State.FAILED: EventType.FAILED,
@@ -66,16 +59,6 @@ _SAID: Final = {
     State.PENDING: EventType.DEFERRED,
     State.CANCELLED: EventType.CANCELLED,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Attempted:
-    """One mail's attempt as the sender saw it."""
-
-    mail_id: int
-    outcome: Outcome
-    started_at_ms: int
-    ended_at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +107,17 @@ class Outcomes:
         self, attempts: Sequence[Attempted], *, now_ms: int, jitter: Callable[[], float]
     ) -> None:
         """Write the outcomes of finished calls, in the running transaction."""
+        taken = [a for a in attempts if a.outcome.kind is OutcomeKind.ACCEPTED]
+        sent = record_sent(self._db, taken, now_ms)
+        self._decide([a for a in attempts if a.mail_id not in sent], now_ms, jitter)
+        self._events.match_parked(
+            [(a.mail_id, a.outcome.provider_id) for a in taken if a.outcome.provider_id],
+            now_ms=now_ms,
+        )
+
+    def _decide(
+        self, attempts: Sequence[Attempted], now_ms: int, jitter: Callable[[], float]
+    ) -> None:
         by_id = {attempted.mail_id: attempted for attempted in attempts}
         writing = _Writing(self._db, now_ms)
         for held in self._held(_HELD_BY_ID, (json.dumps(list(by_id)),)):
@@ -147,14 +141,6 @@ class Outcomes:
             if decision.state is State.SENT:
                 writing.tally.handed_over(held.topic, held.transport, attempted.started_at_ms)
         writing.finish()
-        self._events.match_parked(
-            [
-                (attempted.mail_id, attempted.outcome.provider_id)
-                for attempted in attempts
-                if attempted.outcome.provider_id
-            ],
-            now_ms=now_ms,
-        )
 
     def give_back(self, mail_ids: Sequence[int], *, now_ms: int) -> None:
         """Claimed mails that were certainly not handed over wait again, no attempt used."""
@@ -307,6 +293,6 @@ class _Writing:
 
     def finish(self) -> None:
         self._db.many(_WRITE, self._rows)
-        self._db.many(_ATTEMPT, self._attempts)
+        self._db.many(NEW_ATTEMPT, self._attempts)
         append_own(self._db, self._events)
         self.tally.write(self._db)

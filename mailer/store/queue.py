@@ -7,8 +7,11 @@ way: mail of paused topics is parked, suppressed and expired mail is finished. C
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from mailer.errors import StoreDamaged
 from mailer.mail import ClaimedMail
@@ -36,7 +39,9 @@ LIMIT ?
 
 _LEASE: Final = """
 UPDATE mails SET state = 'sending', state_at_ms = ?, waits_for = NULL, attempts = attempts + 1,
-    sender = ?, slot_us = ? WHERE id = ?
+    sender = ?, slot_us = leased.slot_us
+FROM (SELECT value ->> 0 AS mail, value ->> 1 AS slot_us FROM json_each(?)) AS leased
+WHERE mails.id = leased.mail
 """
 
 _PARK: Final = "UPDATE mails SET waits_for = 'topic' WHERE id = ?"
@@ -118,8 +123,7 @@ class Claim:
     """Mails that stood before others and may not go now; there may be more of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
+class _Candidate(NamedTuple):
     mail: ClaimedMail
     topic: int
     lane: Lane
@@ -267,7 +271,7 @@ class Queue:
         self, ask: Ask, mails: list[_Candidate], slots: list[Slot], now_ms: int, tally: Tally
     ) -> list[Lease]:
         leases = []
-        rows = []
+        leased: list[tuple[int, int]] = []
         position = 0
         for slot in slots:
             part = mails[position : position + slot.recipients]
@@ -277,10 +281,13 @@ class Queue:
             filled = slot.holding(len(part), ask.limit)
             slot_id = self._slots.record(ask.transport, ask.sender, filled) if ask.limit else 0
             leases.append(Lease(slot_id, filled, tuple(c.mail for c in part)))
-            rows += [(now_ms, ask.sender, slot.at_us, c.mail.id) for c in part]
-            for c in part:
-                tally.moved(c.topic, ask.transport, c.lane, State.PENDING, State.SENDING)
-        self._db.many(_LEASE, rows)
+            leased += [(c.mail.id, slot.at_us) for c in part]
+        if leased:
+            rows = msgspec.json.encode(leased).decode()
+            self._db.run(_LEASE, (now_ms, ask.sender, rows))
+        alike = Counter((c.topic, ask.transport, c.lane) for c in mails[:position])
+        for of_queue, number in alike.items():
+            tally.moved(*of_queue, State.PENDING, State.SENDING, number)
         return leases
 
     def expire(self, *, now_ms: int, step: int) -> int:

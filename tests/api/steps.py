@@ -8,8 +8,8 @@ from contextlib import closing
 from mailer.clock import SystemClock
 from mailer.hookspecs import Outcome
 from mailer.mail import ClaimedMail
-from mailer.store.outcomes import Attempted
 from mailer.store.queue import Ask
+from mailer.store.sent import Attempted
 from mailer.vocabulary import OutcomeKind
 from tests.api.service import Service
 

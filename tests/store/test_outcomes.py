@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mailer.hookspecs import Outcome
-from mailer.store.outcomes import Attempted
+from mailer.store.sent import Attempted
 from mailer.vocabulary import EventType, OutcomeKind, State, UncertainPolicy, WaitsFor
 from tests.store.world import DAY_MS, GRACE_MS, World, event, people
 

@@ -16,8 +16,9 @@ from mailer.mail import ClaimedMail, Content, NewBatch, NewMessage, Recipient
 from mailer.pacing import Limit
 from mailer.store import Store
 from mailer.store.mails import Mail
-from mailer.store.outcomes import Attempted, Rules
+from mailer.store.outcomes import Rules
 from mailer.store.queue import Ask, Lease
+from mailer.store.sent import Attempted
 from mailer.vocabulary import EventType, Lane, OutcomeKind, State, UncertainPolicy
 
 DAY_MS = 24 * 3600 * 1000
