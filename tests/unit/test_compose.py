@@ -131,9 +131,9 @@ def test_whatever_the_html_only_a_pixel_is_added(body: str) -> None:
     "piece", ["<!--", "<script ", "<a ", "<a '", "<a \"'", "</body", "<a href="]
 )
 def test_a_megabyte_of_broken_markup_costs_less_than_a_second(piece: str) -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     composed_html(piece * (1_000_000 // len(piece)), track_clicks=True)
-    assert time.perf_counter() - started < 1
+    assert time.thread_time() - started < 1
 
 
 # --- links
