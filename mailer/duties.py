@@ -61,12 +61,19 @@ def expire(store: Store, now_ms: int) -> None:
                 return
 
 
-def prune(store: Store, now_ms: int, retention_ms: int) -> None:
-    """Remove what is older than RETENTION_DAYS, a little at a time."""
+def prune(store: Store, now_ms: int, retention_ms: int, lag_ms: int) -> None:
+    """Remove what is older than RETENTION_DAYS, a little at a time.
+
+    What an event plugin was not told of is kept for PLUGIN_LAG_DAYS more.
+    """
+    held = store.cursors.held(lag_ms)
+    old_ms = now_ms - retention_ms
     forgotten: tuple[Callable[[], int], ...] = (
-        lambda: store.batches.prune(retention_ms=retention_ms, now_ms=now_ms, step=STEP),
+        lambda: store.batches.prune(retention_ms=retention_ms, now_ms=now_ms, step=STEP, held=held),
         lambda: store.idempotency.forget(now_ms - KEPT_MS, STEP),
-        lambda: store.housekeeping.forget_events(now_ms - retention_ms, STEP),
+        lambda: store.housekeeping.forget_events(old_ms, STEP, up_to=held.behind if held else None),
+        lambda: store.housekeeping.forget_events(old_ms - lag_ms, STEP),
+        lambda: store.cursors.forget_dead_letters(old_ms, STEP),
     )
     for forget in forgotten:
         for _ in range(STEPS):
@@ -75,6 +82,23 @@ def prune(store: Store, now_ms: int, retention_ms: int) -> None:
                     break
     with store.write():
         store.transports.forget_sends(now_ms // 60_000 - SENDS_KEPT_MINUTES)
+
+
+def warn_of_lag(store: Store, now_ms: int, retention_ms: int, lag_ms: int) -> None:
+    """Name the event plugins for which old events are kept, or were not told in time."""
+    for cursor in store.cursors.all():
+        oldest = store.log.page(cursor.event, limit=1).events if cursor.live else []
+        if not oldest or oldest[0].at_ms > now_ms - retention_ms:
+            continue
+        days = (now_ms - oldest[0].at_ms) // DAY_MS
+        forgotten = (retention_ms + lag_ms) // DAY_MS
+        log.warning(
+            "event plugin %s was not told of what happened %d days ago; what is older than %d days"
+            " (RETENTION_DAYS + PLUGIN_LAG_DAYS) is forgotten untold",
+            cursor.plugin,
+            days,
+            forgotten,
+        )
 
 
 def finish_cancels(store: Store, now_ms: int, reached: Reached) -> None:
@@ -196,6 +220,7 @@ def plan(
 ) -> Schedule:
     """All duties and how many seconds lie between their turns; `alive` is called after each."""
     retention_ms = settings.retention_days * DAY_MS
+    lag_ms = settings.plugin_lag_days * DAY_MS
     kept_us = slots_kept_us(settings.max_send_per_second)
     steady = SteadyWallClock(clock)
     cancels: Reached = {}
@@ -209,7 +234,8 @@ def plan(
         (5, lambda: expire(store, clock.wall_ms())),
         (10, lambda: finish_cancels(store, clock.wall_ms(), cancels)),
         (10, lambda: finish_resumes(store, clock.wall_ms(), resumes)),
-        (10, lambda: steady.unless_set(prune, store, clock.wall_ms(), retention_ms)),
+        (10, lambda: steady.unless_set(prune, store, clock.wall_ms(), retention_ms, lag_ms)),
+        (3600, lambda: warn_of_lag(store, clock.wall_ms(), retention_ms, lag_ms)),
         (300, quotas.ask),
         (24 * 3600, store.housekeeping.optimize),
         (24 * 3600, check.begin),

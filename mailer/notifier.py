@@ -216,11 +216,17 @@ class Notifier:
             self._cursors.put_aside(self._plugin, failure, now_ms=self._clock.wall_ms())
         event = self._store.log.get(failure.event)
         draft = Draft(self._shelf)
-        why = self._tell(event, draft) if event else None
+        why = None
+        if event is None:
+            log.warning(
+                "event %d is not kept any more: %s is not told", failure.event, self._plugin
+            )
+        else:
+            why = self._tell(event, draft)
         with self._store.write():
             if why is None:
                 draft.put_on(self._shelf)
-                self._cursors.skip(self._plugin, failure.event)
+                self._cursors.drop(self._plugin, failure.event)
             else:
                 failure = replace(failure, detail=why)
                 self._cursors.put_aside(self._plugin, failure, now_ms=self._clock.wall_ms())

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, TypeVar
-
-from dotenv import dotenv_values
 
 from mailer.errors import PluginError, SettingFault, SettingsError
 from mailer.variables import (
     Source,
     Variable,
+    address_and_port,
     base_url,
+    dotenv,
     duration_s,
     mail_address,
     one_of,
@@ -46,14 +45,6 @@ def _database_path(value: str) -> Path:
     if prefix != "sqlite" or not sep or path in {"", "/"} or path.startswith(":memory"):
         raise ValueError("not a SQLite URL")
     return Path("/" + path.lstrip("/") if path.startswith("/") else path)
-
-
-def _bind(value: str) -> tuple[str, int]:
-    host, _, port = value.rpartition(":")
-    if not host:
-        raise ValueError("not host:port")
-    address = ip_address(host.removeprefix("[").removesuffix("]"))
-    return str(address), whole_number(1, 65535)(port)
 
 
 def _secret_key(value: str) -> str:
@@ -92,7 +83,7 @@ class Settings:
     bind: tuple[str, int] | None = setting(
         "BIND",
         default=None,
-        parse=_bind,
+        parse=address_and_port,
         accepted="address:port, as 127.0.0.1:3000 or [::1]:3000",
         doc="Where the API listens; 127.0.0.1 and SERVER_PORT when unset.",
     )
@@ -239,6 +230,14 @@ class Settings:
         accepted="1 to 1000",
         doc="How often an event plugin is told of an event it fails at before that is put aside.",
     )
+    plugin_lag_days: int = setting(
+        "PLUGIN_LAG_DAYS",
+        default=7,
+        parse=whole_number(0, 3650),
+        accepted="0 to 3650",
+        doc="How much longer than RETENTION_DAYS events are kept for an event plugin that was not"
+        " told of them yet; a warning comes each hour meanwhile.",
+    )
     log_level: str = setting(
         "LOG_LEVEL",
         default="INFO",
@@ -313,7 +312,7 @@ def load(
     sources: list[Source] = [
         ("environment", environ),
         ("credentials", _credentials(environ.get("CREDENTIALS_DIRECTORY"))),
-        (str(dotenv_path), _dotenv(dotenv_path)),
+        (str(dotenv_path), dotenv(dotenv_path)),
     ]
     values, origins, faults = read(Settings, sources)
     parts: dict[type, object] = {}
@@ -326,16 +325,6 @@ def load(
         raise SettingsError(faults)
     asks_for_ses = any(source.get(SES_VARIABLE) for _, source in sources)
     return Settings(**values, asks_for_ses=asks_for_ses, of_plugins=parts, chosen_because=origins)
-
-
-def _dotenv(path: Path | None) -> Mapping[str, str | None]:
-    if path is None or not path.is_file():
-        return {}
-    try:
-        return dotenv_values(path, interpolate=False)  # a secret may well hold ${
-    except (OSError, UnicodeDecodeError) as error:
-        fault = SettingFault(str(path), f"can't be read: {error}", "UTF-8 lines NAME=value")
-        raise SettingsError([fault]) from None
 
 
 def _credentials(directory: str | None) -> Mapping[str, str]:

@@ -11,13 +11,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from email_validator import EmailNotValidError, validate_email
 
-from mailer.errors import SettingFault
+from mailer.errors import SettingFault, SettingsError
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -98,6 +100,17 @@ def _problem(variable: Variable, written: str, error: ValueError) -> str:
     return "it has another form" if quoted else str(error)
 
 
+def dotenv(path: Path | None) -> Mapping[str, str | None]:
+    """The variables of a `.env` file, if there is one. Raises SettingsError."""
+    if path is None or not path.is_file():
+        return {}
+    try:
+        return dotenv_values(path, interpolate=False)  # a secret may well hold ${
+    except (OSError, UnicodeDecodeError) as error:
+        fault = SettingFault(str(path), f"can't be read: {error}", "UTF-8 lines NAME=value")
+        raise SettingsError([fault]) from None
+
+
 def text(value: str) -> str:
     return value
 
@@ -148,6 +161,15 @@ def switch(value: str) -> bool:
     if value.lower() in {"0", "false", "no", "off"}:
         return False
     raise ValueError("neither on nor off")
+
+
+def address_and_port(value: str) -> tuple[str, int]:
+    """`127.0.0.1:3000` or `[::1]:3000`."""
+    host, _, port = value.rpartition(":")
+    if not host:
+        raise ValueError("not host:port")
+    address = ip_address(host.removeprefix("[").removesuffix("]"))
+    return str(address), whole_number(1, 65535)(port)
 
 
 def mail_address(value: str) -> str:

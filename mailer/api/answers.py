@@ -99,6 +99,36 @@ class EventAnswer(Struct, frozen=True):
     detail: str
 
 
+class LoggedEvent(Struct, frozen=True, kw_only=True):
+    """One entry of the event log; `accepted` tells of a whole batch and has no `mail_id`."""
+
+    id: str
+    type: str
+    at: str
+    mail_id: str | None
+    batch_id: str | None
+    topic_id: str | None
+    recipient: str | None
+    tags: dict[str, str]
+    source: str
+    detail: str
+    permanent: bool
+    already_suppressed: bool
+    automated: bool
+    raw: str
+
+
+class EventPage(Struct, frozen=True):
+    """A page of the log. `next` is the `after` of the next page, also when there is none yet.
+
+    With a filter a page may be short or empty though `more` follow.
+    """
+
+    events: list[LoggedEvent]
+    next: str
+    more: bool
+
+
 class MailHistory(MailAnswer, frozen=True, kw_only=True):
     """A mail and all that happened to it."""
 

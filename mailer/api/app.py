@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 import falcon.asgi
@@ -20,6 +20,7 @@ from mailer.api.routes import routes
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
+STOPPING: Final = "mailer.stopping"
 AsgiApp = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
 
@@ -54,6 +55,8 @@ class _Life:
 
     async def process_startup(self, scope: dict[str, Any], event: dict[str, Any]) -> None:
         await self._backend.open()
+        if "state" in scope:  # what the server's connections see
+            scope["state"][STOPPING] = self._backend.stopping
 
     async def process_shutdown(self, scope: dict[str, Any], event: dict[str, Any]) -> None:
         await self._backend.close()

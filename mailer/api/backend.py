@@ -17,6 +17,7 @@ import pluggy
 
 from mailer.api.bodies import Bodies
 from mailer.api.reader import Reader
+from mailer.api.watch import Watch
 from mailer.api.writer import Writer
 from mailer.clock import Clock
 from mailer.settings import Settings
@@ -64,6 +65,9 @@ class Backend:
     lister: Reader = field(init=False)
     """For what may have to look at many rows, so that quick looks need not wait."""
     writer: Writer = field(init=False)
+    stopping: asyncio.Event = field(init=False, default_factory=asyncio.Event)
+    """Set when the server stops: requests that wait for something are to be answered."""
+    watch: Watch = field(init=False)
     signing_key: bytes = field(init=False, default=b"")
     bodies: Bodies = field(init=False)
     _measure: Callable[[], int] = field(init=False, default=lambda: 0)
@@ -77,6 +81,7 @@ class Backend:
         self._aside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checker")
         self.reader = Reader(self.open_store)
         self.lister = Reader(self.open_store)
+        self.watch = Watch(lambda: self.reader.run(lambda store: store.log.end()), self.stopping)
         self.writer = Writer(self.open_store, Bell(self.settings.database_path))
 
     async def open(self) -> None:

@@ -8,6 +8,7 @@ from mailer.api import answers, requests
 from mailer.api.backend import Backend
 from mailer.api.batches import OneBatch
 from mailer.api.counts import MAX_HOURS, SentCount
+from mailer.api.events import MAX_WAIT_S, Events
 from mailer.api.health import Health, Readiness
 from mailer.api.mails import MAX_PAGE, Mails, OneMail
 from mailer.api.messages import Messages
@@ -17,7 +18,7 @@ from mailer.api.operations import Operation, Parameter, Route, Scope
 from mailer.api.suppressions import Suppressions
 from mailer.api.topics import ACTIONS, OneTopic, Topics
 from mailer.api.tracking import Click, Open, Unsubscribe
-from mailer.vocabulary import State
+from mailer.vocabulary import EventType, State
 
 
 def routes(backend: Backend) -> tuple[Route, ...]:
@@ -28,6 +29,7 @@ def routes(backend: Backend) -> tuple[Route, ...]:
         *_mails(backend),
         *_topics(backend),
         *_suppressions(backend),
+        *_log(backend),
         *_events(backend),
     )
     own = Operation("This document", "application/json")
@@ -167,6 +169,24 @@ def _suppressions(backend: Backend) -> tuple[Route, ...]:
     )
     resource = Suppressions(backend)
     return (Route("/v1/suppressions", resource, {"GET": look, "POST": add, "DELETE": remove}),)
+
+
+def _log(backend: Backend) -> tuple[Route, ...]:
+    parameters = (
+        Parameter("after", "The `next` of the page before, or an event's id; `end`: what is new."),
+        Parameter("topic_id", "Only events of this topic."),
+        Parameter("type", "Only events of this type.", {"type": "string", "enum": [*EventType]}),
+        _LIMIT,
+        Parameter(
+            "wait",
+            "Seconds to wait for an event when there is none.",
+            _whole_number(0, MAX_WAIT_S, 0),
+        ),
+    )
+    page = Operation(
+        "The event log, oldest first", answers.EventPage, scope=Scope.READ, parameters=parameters
+    )
+    return (Route("/v1/events", Events(backend), {"GET": page}),)
 
 
 def _events(backend: Backend) -> tuple[Route, ...]:

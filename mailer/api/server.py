@@ -23,7 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn_worker import UvicornWorker
 
 from mailer import plugins
-from mailer.api.app import AsgiApp, create_app
+from mailer.api.app import STOPPING, AsgiApp, create_app
 from mailer.api.backend import Backend
 from mailer.clock import SystemClock
 from mailer.settings import Settings
@@ -92,7 +92,11 @@ class PatientProtocol(HttpToolsProtocol):
         super().on_response_complete()
 
     def shutdown(self) -> None:
-        """Idle connections are not closed in the face of a request that is on its way."""
+        """Requests that wait for something are answered now.
+
+        Idle connections are not closed in the face of a request that is on its way.
+        """
+        self.app_state[STOPPING].set()
         PatientProtocol._ending = True
         if self.cycle is None or self.cycle.response_started:
             self.loop.call_later(LAST_REQUEST_WITHIN_S, super().shutdown)

@@ -12,6 +12,7 @@ import click
 from mailer import __version__, plugins
 from mailer.commands.database import migrate
 from mailer.commands.doctor import doctor
+from mailer.commands.events import events
 from mailer.commands.looking import config, show
 from mailer.commands.processes import notifier, run, sender, serve, supervise, worker
 from mailer.commands.sending import send, token
@@ -32,7 +33,7 @@ def cli() -> None:
 
 
 _processes = (run, serve, supervise, sender, notifier, worker)
-_mail = (token, send, status, show)
+_mail = (token, send, status, show, events)
 for _command in (*_processes, migrate, *_mail, doctor, config, suppressions, systemd):
     cli.add_command(_command)
 

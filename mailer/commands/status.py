@@ -101,8 +101,30 @@ def look(store: Store, settings: Settings, clock: Clock) -> dict[str, Any]:
             {"id": sender.id, "pid": sender.pid, "alive": Path(f"/proc/{sender.pid}").exists()}
             for sender in store.senders.all()
         ],
+        "event_plugins": list(_event_plugins(store)),
         "topics": [_topic(topic) for topic in _topics(store)],
     }
+
+
+def _event_plugins(store: Store) -> Iterator[dict[str, Any]]:
+    """How far each event plugin that is there has come, and what it fails at."""
+    end = store.log.end()
+    for cursor in store.cursors.all():
+        if not cursor.live:
+            continue
+        failing = store.log.get(cursor.failure.event) if cursor.failure else None
+        yield {
+            "plugin": cursor.plugin,
+            "events_behind": end - cursor.event,
+            "failing": cursor.failure
+            and {
+                "event_id": failing and failing.id,
+                "failures": cursor.failure.times,
+                "detail": cursor.failure.detail,
+                "retry_at": times.written(cursor.retry_at_ms),
+            },
+            "dead_letters": store.cursors.dead_count(cursor.plugin),
+        }
 
 
 def _looks(store: Store, settings: Settings, clock: Clock, *, again: bool) -> Iterator[Any]:
@@ -165,8 +187,20 @@ def _lines(seen: dict[str, Any]) -> Iterator[str]:
         f"rate      {now}, {rate['last_hour']:,} in the last hour, {rate['last_24h']:,} in 24 hours"
     )
     yield f"senders   {', '.join(senders) or 'none: run `mailer supervise`, or nothing is sent'}"
+    for plugin in seen["event_plugins"]:
+        yield f"plugin    {', '.join(_told(plugin))}"
     yield f"transport {seen['transport']}"
     yield f"database  {seen['database']}, SQLite {seen['sqlite']['version']}"
+
+
+def _told(plugin: dict[str, Any]) -> Iterator[str]:
+    behind, failing, dead = (plugin[n] for n in ("events_behind", "failing", "dead_letters"))
+    yield f"{plugin['plugin']}: {behind:,} events behind"
+    if failing:
+        times_ = f"failed {failing['failures']} times at event {failing['event_id']}"
+        yield f"{times_} ({failing['detail']}), told again at {failing['retry_at']}"
+    if dead:
+        yield f"{dead:,} events put aside (`mailer events dead`)"
 
 
 def _warnings(seen: dict[str, Any]) -> Iterator[Text]:

@@ -15,10 +15,12 @@ from mailer.errors import QueueFull
 from mailer.mail import Content, NewBatch, NewMessage, Recipient
 from mailer.store.connection import Database
 from mailer.store.counters import Tally
+from mailer.store.cursors import Held
 from mailer.store.messages import Messages
 from mailer.vocabulary import UNFINISHED, State
 
 PRUNE_REVIEW_MS: Final = 24 * 3600 * 1000
+HELD_REVIEW_MS: Final = 3600 * 1000
 LOOKED_AT_A_STEP: Final = 50
 """Rows that are read in the time it takes to change one."""
 
@@ -58,6 +60,10 @@ WHERE id >= ? ORDER BY id
 
 _NEXT_TO_PRUNE: Final = """
 SELECT id, mails FROM batches WHERE prune_at_ms <= ? ORDER BY prune_at_ms LIMIT 1
+"""
+
+_HELD_EVENT: Final = """
+SELECT 1 FROM events WHERE mail BETWEEN ? AND ? AND id > ? LIMIT 1
 """
 
 _PRUNABLE: Final = """
@@ -173,10 +179,11 @@ class Batches:
         )
         return Batch(batch_id, transport, accepted_at_ms, due_at_ms, mails, states)
 
-    def prune(self, *, retention_ms: int, now_ms: int, step: int) -> int:
+    def prune(self, *, retention_ms: int, now_ms: int, step: int, held: Held | None = None) -> int:
         """Look at the batches whose turn it is; remove the mails of those that are old.
 
-        How many rows that took, about `step`; 0 means that nothing is left to do for now.
+        Mails with events that are held stay a while longer. How many rows that took, about `step`;
+        0 means that nothing is left to do for now.
         """
         done = 0
         while done < step and (row := self._db.one(_NEXT_TO_PRUNE, (now_ms,))):
@@ -184,12 +191,22 @@ class Batches:
             ids = (batch, batch + mails - 1)
             newest, unfinished = self._db.one(_PRUNABLE, (*UNFINISHED, *ids)) or (None, 0)
             review_ms = now_ms + PRUNE_REVIEW_MS if unfinished else (newest or 0) + retention_ms
+            if (
+                held
+                and review_ms + held.longest_ms > now_ms >= review_ms
+                and self._holds(held, ids)
+            ):
+                review_ms = now_ms + HELD_REVIEW_MS
             if review_ms > now_ms:
                 self._db.run("UPDATE batches SET prune_at_ms = ? WHERE id = ?", (review_ms, batch))
                 done += 1 + mails // LOOKED_AT_A_STEP
             else:
                 done += self._remove(batch, ids, step - done)
         return done
+
+    def _holds(self, held: Held, ids: tuple[int, int]) -> bool:
+        """Whether there is an event of these mails that not all event plugins were told of."""
+        return bool(self._db.all(_HELD_EVENT, (*ids, held.behind)))
 
     def _remove(self, batch: int, ids: tuple[int, int], step: int) -> int:
         part = [

@@ -67,6 +67,16 @@ class DeadLetter:
     retry: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Old events that are kept, since not all event plugins were told of them."""
+
+    behind: int
+    """Those behind this place of the log."""
+    longest_ms: int
+    """But no longer than so much beyond their time."""
+
+
 class Cursors:
     """The event plugins' places and failures."""
 
@@ -94,6 +104,13 @@ class Cursors:
             raise NotFound(f"there is no event plugin {plugin}")
         return _cursor(row)
 
+    def held(self, longest_ms: int) -> Held | None:
+        """What is held back by the plugins that are there; None when all were told of all."""
+        (behind,) = self._db.one("SELECT min(event) FROM cursors WHERE live = 1") or (None,)
+        if behind is None or behind >= self._log.end():
+            return None
+        return Held(behind, longest_ms)
+
     def move(self, plugin: str, old: int, new: int) -> bool:
         """Everything up to `new` was told; False if it was moved from `old` by someone else."""
         return self._db.run(_MOVE, (new, plugin, old)) > 0
@@ -118,6 +135,11 @@ class Cursors:
         )
         return [_dead_letter(row) for row in rows]
 
+    def dead_count(self, plugin: str) -> int:
+        """How many dead letters a plugin has."""
+        row = self._db.one("SELECT count(*) FROM dead_letters WHERE plugin = ?", (plugin,))
+        return int(row[0]) if row else 0
+
     def to_retry(self, plugin: str) -> DeadLetter | None:
         """The first dead letter that someone wants told again."""
         row = self._db.one(
@@ -132,11 +154,19 @@ class Cursors:
             (plugin, event),
         )
 
-    def skip(self, plugin: str, event: int | None = None) -> int:
+    def drop(self, plugin: str, event: int | None = None) -> int:
         """Forget one dead letter of a plugin, or all of them; how many."""
         return self._db.run(
             "DELETE FROM dead_letters WHERE plugin = ? AND event = coalesce(?, event)",
             (plugin, event),
+        )
+
+    def forget_dead_letters(self, before_ms: int, step: int) -> int:
+        """Remove those that were put aside before then; how many went."""
+        return self._db.run(
+            "DELETE FROM dead_letters WHERE (plugin, event) IN (SELECT plugin, event"
+            " FROM dead_letters WHERE failed_at_ms < ? LIMIT ?)",
+            (before_ms, step),
         )
 
 

@@ -13,6 +13,7 @@ from mailer.store.connection import Database
 RESERVE_BYTES: Final = 2 * 1024 * 1024
 WAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
 CHECKPOINT_FROM_BYTES: Final = 1024 * 1024
+ANY_PLACE: Final = 2**62
 
 
 class Housekeeping:
@@ -82,12 +83,13 @@ class Housekeeping:
         disk = os.statvfs(self._db.path.parent)
         return disk.f_bavail * disk.f_frsize
 
-    def forget_events(self, before_ms: int, step: int) -> int:
-        """Remove old events that belong to no mail; how many went."""
+    def forget_events(self, before_ms: int, step: int, *, up_to: int | None = None) -> int:
+        """Remove old events that belong to no mail, up to a place in the log; how many went."""
         return self._db.run(
             "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE id <"
-            " (SELECT coalesce(min(id), 0) FROM events WHERE at_ms >= ?) AND mail IS NULL LIMIT ?)",
-            (before_ms, step),
+            " (SELECT coalesce(min(id), 0) FROM events WHERE at_ms >= ?) AND id <= ?"
+            " AND mail IS NULL LIMIT ?)",
+            (before_ms, ANY_PLACE if up_to is None else up_to, step),
         )
 
 

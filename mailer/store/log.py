@@ -115,9 +115,12 @@ def event_id(place: int, at_ms: int) -> str:
     return f"{place}-{at_ms:x}"
 
 
-def place_of(event_id: str) -> int:
-    """The place in the log that a public id names. Raises ValueError for what can't be one."""
-    match = re.fullmatch(r"([0-9]{1,18})-[0-9a-f]{1,16}", event_id, re.ASCII)
+def place_of(event: str) -> int:
+    """The place in the log that an event's public id names, or that is written as a number.
+
+    Raises ValueError for what is neither.
+    """
+    match = re.fullmatch(r"([0-9]{1,18})(-[0-9a-f]{1,16})?", event, re.ASCII)
     if match is None:
         raise ValueError("not the id of an event")
     return int(match[1])

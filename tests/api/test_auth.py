@@ -154,6 +154,7 @@ def test_a_token_in_the_query_does_not_count(guarded: Service) -> None:
         ("GET", "/v1/topics", "read"),
         ("GET", "/v1/topics/a", "read"),
         ("GET", "/v1/suppressions", "read"),
+        ("GET", "/v1/events", "read"),
         ("GET", "/v1/events/counts/sent", "read"),
         ("POST", "/v1/suppressions", "admin"),
         ("DELETE", "/v1/suppressions", "admin"),

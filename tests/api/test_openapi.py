@@ -45,6 +45,7 @@ def calls(service: Service) -> list[tuple[str, str, str, bytes | None]]:
         ("POST", "/v1/suppressions", "/v1/suppressions", b'{"email":"doc@example.com"}'),
         ("GET", "/v1/suppressions", "/v1/suppressions", None),
         ("DELETE", "/v1/suppressions", "/v1/suppressions?email=doc@example.com", None),
+        ("GET", "/v1/events", "/v1/events?topic_id=doc/umented", None),
         ("GET", "/v1/events/counts/sent", "/v1/events/counts/sent", None),
         ("GET", "/v1/events/open", "/v1/events/open?request_id=x", None),
         ("GET", "/v1/events/click", f"/v1/events/click?token={click}", None),

@@ -97,6 +97,8 @@ def visible_commands() -> list[tuple[str, click.Command]]:
 
 def _visible(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
     if isinstance(command, click.Group):
+        if command.invoke_without_command:
+            yield name, command
         for part in command.commands.values():
             yield from _visible(f"{name} {part.name}", part)
     elif not command.hidden:

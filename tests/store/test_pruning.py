@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
+from mailer import duties
+from mailer.store.batches import HELD_REVIEW_MS
+from mailer.store.cursors import Failure
 from mailer.vocabulary import EventType, OutcomeKind, State
 from tests.store.recount import differences
 from tests.store.world import DAY_MS, World, event, message, people
@@ -148,3 +153,87 @@ def test_old_events_of_no_mail_are_forgotten(uncounted: World) -> None:
     mail = uncounted.accept_and_claim()
     uncounted.record(mail, provider_id="p-4")
     assert uncounted.state(mail.request_id) is State.DELIVERED
+
+
+LAG_MS = 7 * DAY_MS
+
+
+def all_pruned(world: World) -> None:
+    """What the duty does, with event plugins in view."""
+    for _ in range(3):
+        duties.prune(world.store, world.now_ms, RETENTION_MS, LAG_MS)
+
+
+def register(world: World, *plugins: str) -> None:
+    with world.store.write():
+        world.store.cursors.register(plugins)
+
+
+def told_of_all(world: World, plugin: str) -> None:
+    with world.store.write():
+        before = world.store.cursors.get(plugin).event
+        assert world.store.cursors.move(plugin, before, world.store.log.end())
+
+
+def test_what_a_plugin_was_not_told_of_is_kept(uncounted: World) -> None:
+    register(uncounted, "quick", "slow")
+    (request_id,) = uncounted.accept("a@x.org")
+    uncounted.record(uncounted.claim())
+    uncounted.now_ms += RETENTION_MS
+    told_of_all(uncounted, "quick")
+    all_pruned(uncounted)
+    page = uncounted.store.log.page(0, limit=10)
+    assert [(e.type, e.mail_id) for e in page.events] == [("accepted", None), ("sent", request_id)]
+    told_of_all(uncounted, "slow")
+    uncounted.learn(event(EventType.OTHER, at_ms=uncounted.now_ms))
+    uncounted.now_ms += HELD_REVIEW_MS
+    all_pruned(uncounted)
+    assert [e.type for e in uncounted.store.log.page(0, limit=10).events] == ["other"]
+    assert uncounted.store.mails.get(request_id) is None
+
+
+def test_but_no_longer_than_the_limit(uncounted: World, caplog: pytest.LogCaptureFixture) -> None:
+    register(uncounted, "slow")
+    (request_id,) = uncounted.accept("a@x.org")
+    uncounted.record(uncounted.claim())
+
+    def warned() -> bool:
+        caplog.clear()
+        duties.warn_of_lag(uncounted.store, uncounted.now_ms, RETENTION_MS, LAG_MS)
+        return "event plugin slow was not told" in caplog.text
+
+    uncounted.now_ms += RETENTION_MS - 1
+    assert not warned()
+    uncounted.now_ms += 1
+    assert warned()
+    uncounted.now_ms += LAG_MS - 1
+    all_pruned(uncounted)
+    assert uncounted.store.mails.get(request_id) is not None
+    uncounted.learn(event(EventType.OTHER, at_ms=uncounted.now_ms))
+    uncounted.now_ms += HELD_REVIEW_MS + 1
+    all_pruned(uncounted)
+    assert uncounted.store.mails.get(request_id) is None
+    assert [e.type for e in uncounted.store.log.page(0, limit=10).events] == ["other"]
+
+
+def test_a_plugin_that_is_gone_holds_nothing(uncounted: World) -> None:
+    register(uncounted, "gone")
+    (request_id,) = uncounted.accept("a@x.org")
+    uncounted.record(uncounted.claim())
+    uncounted.now_ms += RETENTION_MS
+    register(uncounted, "other")
+    all_pruned(uncounted)
+    assert uncounted.store.mails.get(request_id) is None
+    register(uncounted, "gone")
+    assert uncounted.store.cursors.get("gone").event == 0, "it goes on where it was"
+
+
+def test_old_dead_letters_are_forgotten(uncounted: World) -> None:
+    with uncounted.store.write():
+        for n in range(3):
+            failure = Failure(n + 1, 1, "")
+            uncounted.store.cursors.put_aside("plugin", failure, now_ms=uncounted.now_ms + n)
+    uncounted.now_ms += RETENTION_MS + 2
+    all_pruned(uncounted)
+    (letter,) = uncounted.store.cursors.dead_letters(limit=10)
+    assert letter.failure.event == 3

@@ -14,6 +14,7 @@ from mailer import duties
 from mailer.hookspecs import Quota
 from mailer.pacing import Lesson
 from mailer.store.connection import sqlite3
+from mailer.store.cursors import Failure
 from mailer.store.idempotency import KeptAnswer
 from mailer.store.slots import UsedSlot
 from mailer.vocabulary import EventType, Lane, OutcomeKind, State, SuppressionReason
@@ -22,12 +23,14 @@ from tests.store.world import DAY_MS, World, ask, event, message, people, rate
 FEW_ROWS = frozenset(
     {
         "CONSTANT",
+        "cursors",
         "json_each",
         "meta",
         "queue_depths",
         "senders",
         "slots",
         "sends",
+        "sqlite_sequence",
         "topics",
         "transports",
     }
@@ -57,6 +60,7 @@ def use_everything(world: World) -> None:
     store.idempotency.find("ann", "k")
     world.accept("late@x.org", due_in_s=60)
     hand_over(world, sender)
+    tell_plugins(world)
     look(world)
     steer(world, batch.batch_id)
     do_duties(world)
@@ -100,6 +104,29 @@ def hand_over(world: World, sender: int) -> None:
     shelf.get("a")
     shelf.read("a", before="b")
     world.rescue(sender)
+
+
+def tell_plugins(world: World) -> None:
+    """What notifiers, API and people do with the event log."""
+    store, now_ms = world.store, world.now_ms
+    with store.write():
+        store.cursors.register(["plugin"])
+        failure = Failure(1, 1, "")
+        store.cursors.fail("plugin", failure, retry_at_ms=now_ms)
+        store.cursors.move("plugin", store.log.end(), store.log.end())
+        store.cursors.put_aside("plugin", failure, now_ms=now_ms)
+        store.cursors.retry("plugin")
+        store.cursors.retry("plugin", 1)
+        store.cursors.drop("plugin", 2)
+    store.cursors.all()
+    store.cursors.get("plugin")
+    store.cursors.to_retry("plugin")
+    store.cursors.dead_letters(limit=10)
+    store.cursors.dead_count("plugin")
+    store.log.get(1)
+    store.log.page(0, limit=10)
+    store.log.page(0, limit=10, topic_id="news/a")
+    store.log.page(0, limit=10, type_=EventType.BOUNCE)
 
 
 def look(world: World) -> None:
@@ -154,7 +181,7 @@ def do_duties(world: World) -> None:
     world.learn(event(EventType.OTHER, at_ms=world.now_ms))
     for _ in range(2):
         world.now_ms += 40 * DAY_MS
-        duties.prune(world.store, world.now_ms, 30 * DAY_MS)
+        duties.prune(world.store, world.now_ms, 30 * DAY_MS, DAY_MS)
 
 
 def statements(world: World) -> list[str]:

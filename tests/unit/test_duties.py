@@ -84,19 +84,19 @@ def test_prune_forgets_mail_answers_events_and_counts(world: World) -> None:
             answer = KeptAnswer(b"", 200, b"")
             world.store.idempotency.keep("ann", str(n), answer, now_ms=world.now_ms)
     last = str(duties.STEP * 2 - 1)
-    duties.prune(world.store, world.now_ms + KEPT_MS, 30 * DAY_MS)
+    duties.prune(world.store, world.now_ms + KEPT_MS, 30 * DAY_MS, DAY_MS)
     assert world.store.idempotency.find("ann", last) is not None
-    duties.prune(world.store, world.now_ms + KEPT_MS + 1, 30 * DAY_MS)
+    duties.prune(world.store, world.now_ms + KEPT_MS + 1, 30 * DAY_MS, DAY_MS)
     assert world.store.idempotency.find("ann", last) is None
     assert world.store.mails.get(mail.request_id) is not None
     world.now_ms += 30 * DAY_MS
     world.learn(event(EventType.OTHER, at_ms=world.now_ms + 1))
-    duties.prune(world.store, world.now_ms + 1, 30 * DAY_MS)
+    duties.prune(world.store, world.now_ms + 1, 30 * DAY_MS, DAY_MS)
     assert world.store.mails.get(mail.request_id) is None
     again = event(EventType.DELIVERY, provider_id="unknown", source_event_id="1")
     assert world.learn(again) == 1, "its first telling is forgotten"
     assert world.store.transports.sent_since(0) == 1
-    duties.prune(world.store, world.now_ms + 400 * DAY_MS, 30 * DAY_MS)
+    duties.prune(world.store, world.now_ms + 400 * DAY_MS, 30 * DAY_MS, DAY_MS)
     assert world.store.transports.sent_since(0) == 0
 
 
