@@ -16,14 +16,16 @@ import click
 from mailer import plugins
 from mailer.commands import add_commands_of_plugins, cli
 from mailer.errors import MailerError
-from mailer.settings import Settings
 
 
 def main() -> None:
     """Run the command line; does not return."""
     try:
-        add_commands_of_plugins(say=lambda problem: click.echo(f"Warning: {problem}", err=True))
-        cli(obj=functools.cache(_settings))
+        manager, found = plugins.find()
+        for refused in filter(None, (plugin.refused for plugin in found)):
+            _warn(f"{refused}; what it does is missing")
+        add_commands_of_plugins(manager, _warn)
+        cli(obj=functools.cache(lambda: plugins.settings(manager, os.environ, Path(".env"))))
     except (MailerError, OSError) as error:
         click.echo(f"Error: {error}", err=True)
     except Exception as error:
@@ -33,8 +35,8 @@ def main() -> None:
     sys.exit(1)
 
 
-def _settings() -> Settings:
-    return plugins.settings(plugins.load(), os.environ, Path(".env"))
+def _warn(problem: str) -> None:
+    click.echo(f"Warning: {problem}", err=True)
 
 
 if __name__ == "__main__":

@@ -6,20 +6,32 @@ marked `@mailer.hookspecs.hookimpl`. First-party plugins come in by the same doo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import pluggy
 
+from mailer.access import Access as Access
+from mailer.access import Shelf as Shelf
+from mailer.access import Worker as Worker
 from mailer.mail import Attachment
 from mailer.vocabulary import CheckResult, EventType, OutcomeKind
 
 if TYPE_CHECKING:
     import click
 
+    from mailer.endpoints import Endpoint
     from mailer.settings import Settings
+
+HOOK_API: Final = 1
+"""The version of what plugins may use: the hooks below, and the public names of these modules."""
+# fmt: off
+PUBLIC_MODULES: Final = (
+    "endpoints", "errors", "hookspecs", "mail", "mime", "settings", "testing", "variables",
+    "vocabulary",
+)
+# fmt: on
 
 hookspec = pluggy.HookspecMarker("mailer")
 hookimpl = pluggy.HookimplMarker("mailer")
@@ -177,84 +189,6 @@ class Event:
     """What the provider sent, as it came."""
 
 
-class Shelf(Protocol):
-    """A plugin's own records in mailer's database: values by key, in the order of the keys.
-
-    Plugins do not see each other's. A key is 1 to 500 printable characters, ordered by code
-    point; a value is at most 1 MiB. Anything else raises ValueError.
-    """
-
-    def get(self, key: str) -> bytes | None:
-        """The value, or None."""
-
-    def put(self, key: str, value: bytes) -> None:
-        """Store it, in place of what may be there."""
-
-    def remove(self, key: str) -> None:
-        """Harmless when there is none."""
-
-    def read(
-        self, prefix: str = "", *, after: str = "", before: str | None = None, limit: int = 100
-    ) -> list[tuple[str, bytes]]:
-        """The first `limit` records whose keys begin with `prefix`, in their order.
-
-        Only keys greater than `after` and less than `before`: `after` the last key of one page
-        gives the next.
-        """
-
-
-class Access(Protocol):
-    """What a worker has of mailer; for the thread that runs it alone, but for `wake`.
-
-    Any of it may raise `errors.StoreUnavailable` (a full disk, say): try again later, or let it
-    end the worker, which is then started again.
-    """
-
-    @property
-    def shelf(self) -> Shelf:
-        """For reading at any time, for changes within `write()`."""
-
-    @property
-    def stopping(self) -> bool:
-        """Return soon: in 9 s the process is killed."""
-
-    def write(self) -> AbstractContextManager[None]:
-        """One durable transaction: on disk when the block ends, undone if it raises.
-
-        All of mailer waits for it meanwhile: do nothing in it but read and change the shelf.
-        """
-
-    def learn(self, events: Sequence[ProviderEvent]) -> int:
-        """Append to the event log and move the mails; how many were new. On disk when it returns.
-
-        Not within `write()`.
-        """
-
-    def wait(self, timeout_s: float) -> None:
-        """Sleep until something was stored by another process, `wake` was called, or mailer stops.
-
-        What was stored may be none of the plugin's business; it is seen within 0.2 s.
-        """
-
-    def wake(self) -> None:
-        """End the present or next `wait`; from any thread."""
-
-
-Worker = Callable[[Access], None]
-"""Returns when `stopping`; when it returns before, or raises, it is started again."""
-
-
-@hookspec
-def mailer_settings() -> type:  # type: ignore[empty-body]
-    """Declare the plugin's settings: a class, made like `mailer.settings.Settings`.
-
-    A frozen dataclass whose fields come from `mailer.variables.setting`. Its variables begin with
-    the plugin's name in capitals and `_`, or with one of the class's own `prefixes`; none may be
-    another's. They are checked at the start with all others and shown by `mailer config`;
-    `settings.of(YourSettings)` gives the values, wherever a hook is given `settings`.
-    """
-
-
 @dataclass(frozen=True, slots=True)
 class Check:
     """One line of `mailer doctor`."""
@@ -266,6 +200,17 @@ class Check:
     """How it stands, with figures."""
     advice: str = ""
     """What to do about a warning or failure, unless the finding says it."""
+
+
+@hookspec
+def mailer_settings() -> type:  # type: ignore[empty-body]
+    """Declare the plugin's settings: a class, made like `mailer.settings.Settings`.
+
+    A frozen dataclass whose fields come from `mailer.variables.setting`. Its variables begin with
+    the plugin's name in capitals and `_`, or with one of the class's own `prefixes`; none may be
+    another's. They are checked at the start with all others and shown by `mailer config`;
+    `settings.of(YourSettings)` gives the values, wherever a hook is given `settings`.
+    """
 
 
 @hookspec
@@ -287,6 +232,17 @@ def mailer_notifications(
     tells (perhaps none) when it is genuine. Raise `InvalidRequest` when it claims to be from
     your provider and can't be trusted: nothing of it is stored. Raise OSError when it can't be
     judged now (a certificate can't be fetched): the provider is answered 503 and tells it again.
+    """
+
+
+@hookspec
+def mailer_routes(settings: Settings) -> Sequence[Endpoint]:  # type: ignore[empty-body]
+    """Add calls to the API; see `mailer.endpoints.Endpoint`.
+
+    A plugin owns the first segment of its paths below `/v1/`: one that is mailer's or another
+    plugin's stops the start. A handler gets the checked request and the plugin's shelf. All of
+    mailer waits for a handler that may change something, as for a transaction of its own: it reads
+    and changes the shelf and does nothing that takes time. Must not touch the network.
     """
 
 

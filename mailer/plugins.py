@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import is_dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, is_dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import pluggy
 
 from mailer import hookspecs
-from mailer.errors import PluginError, SettingFault, SettingsError
-from mailer.hookspecs import Transport, Worker
+from mailer.errors import MailerError, PluginError, SettingFault, SettingsError
+from mailer.hookspecs import HOOK_API, Transport, Worker
 from mailer.settings import Settings
 from mailer.settings import load as load_settings
 from mailer.variables import variables
@@ -22,22 +22,47 @@ ENTRY_POINT_GROUP: Final = "mailer"
 _NONE: Final[Mapping[str, object]] = MappingProxyType({})
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One plugin that is installed."""
+
+    name: str
+    package: str
+    """The distribution it came with, and its version; empty when it was passed by hand."""
+    hooks: tuple[str, ...] = ()
+    refused: str = ""
+    """Why it can't be used: a sentence that names it. Empty: it is loaded."""
+
+
 def load(extra: Mapping[str, object] = _NONE) -> pluggy.PluginManager:
     """All installed plugins, first-party ones included, and any passed, by name.
 
-    Raises PluginError when one can't be imported or has a hook that mailer does not know.
+    Raises PluginError when one can't be used: for what starts, since whatever that plugin was to
+    do would not be done.
     """
-    manager = pluggy.PluginManager("mailer")
-    manager.add_hookspecs(hookspecs)
-    for name, plugin in (*_installed(), *extra.items()):
-        if manager.get_plugin(name) is not None:
+    manager, found = find(extra)
+    if refused := [plugin.refused for plugin in found if plugin.refused]:
+        raise PluginError("\n".join(refused))
+    return manager
+
+
+def find(extra: Mapping[str, object] = _NONE) -> tuple[pluggy.PluginManager, list[Found]]:
+    """Those that can be used, and what there is to say of each, refused ones included."""
+    manager = _manager()
+    found: list[Found] = []
+    owners = {name: "mailer" for v in variables(Settings).values() for name in v.names}
+    for name, package, get in (*_installed(), *((n, "", lambda p=p: p) for n, p in extra.items())):
+        if any(plugin.name == name for plugin in found):
             continue  # the same distribution may be found twice along the path
         try:
-            manager.register(plugin, name=name)
-            manager.check_pending()
-        except pluggy.PluginValidationError as error:
-            raise PluginError(f"plugin {name} has a hook mailer does not know: {error}") from error
-    return manager
+            plugin = _checked(name, get, owners)
+        except PluginError as error:
+            found.append(Found(name, package, refused=f"plugin {name} {error}"))
+            continue
+        manager.register(plugin, name=name)
+        hooks = (hook.name for hook in manager.get_hookcallers(plugin) or ())
+        found.append(Found(name, package, tuple(sorted(hooks))))
+    return manager, found
 
 
 def one_by_one(manager: pluggy.PluginManager, hook: str) -> Iterator[tuple[str, pluggy.HookCaller]]:
@@ -48,29 +73,24 @@ def one_by_one(manager: pluggy.PluginManager, hook: str) -> Iterator[tuple[str, 
         yield name, manager.subset_hook_caller(hook, others)
 
 
+def ask(manager: pluggy.PluginManager, hook: str, **given: object) -> Iterator[tuple[str, Any]]:
+    """Each plugin's name and what its hook answers. Raises PluginError when one raises."""
+    for name, caller in one_by_one(manager, hook):
+        try:
+            answers = caller(**given)
+        except MailerError:
+            raise
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+            raise PluginError(f"plugin {name}: {hook} raised {problem}") from error
+        yield from ((name, answer) for answer in answers)
+
+
 def settings(
     manager: pluggy.PluginManager, environ: Mapping[str, str], dotenv_path: Path | None = None
 ) -> Settings:
-    """All settings, mailer's own and the plugins'. Raises SettingsError naming every fault.
-
-    Raises PluginError when a plugin declares what it may not.
-    """
-    kinds: list[type] = []
-    owners = {name: "mailer" for v in variables(Settings).values() for name in v.names}
-    declared = (
-        (name, kind) for name, hook in one_by_one(manager, "mailer_settings") for kind in hook()
-    )
-    for plugin, kind in declared:
-        if not (isinstance(kind, type) and is_dataclass(kind)):
-            raise PluginError(f"plugin {plugin}: mailer_settings returns no class of settings")
-        prefixes = getattr(kind, "prefixes", (f"{plugin.upper().replace('-', '_')}_",))
-        for name in (name for v in variables(kind).values() for name in v.names):
-            if not name.startswith(prefixes):
-                beginning = " or ".join(prefixes)
-                raise PluginError(f"plugin {plugin}: {name} does not begin with {beginning}")
-            if owners.setdefault(name, plugin) != plugin:
-                raise PluginError(f"plugin {plugin}: {name} is {owners[name]}'s")
-        kinds.append(kind)
+    """All settings, mailer's own and the plugins'. Raises SettingsError naming every fault."""
+    kinds = [kind for _, kind in ask(manager, "mailer_settings")]
     return load_settings(environ, dotenv_path, of_plugins=kinds)
 
 
@@ -80,11 +100,11 @@ def transports(manager: pluggy.PluginManager, settings: Settings) -> dict[str, T
     Raises SettingsError when the chosen one is not there.
     """
     found: dict[str, Transport] = {}
-    answers: list[Mapping[str, Transport]] = manager.hook.mailer_transports(settings=settings)
-    for named in answers:
+    owners: dict[str, str] = {}
+    for plugin, named in ask(manager, "mailer_transports", settings=settings):
         for name, transport in named.items():
-            if name in found:
-                raise PluginError(f"two plugins offer a transport named {name}")
+            if owners.setdefault(name, plugin) != plugin:
+                raise PluginError(f"plugins {owners[name]} and {plugin} offer a transport {name}")
             found[name] = transport
     if settings.transport_name not in found:
         known = ", ".join(sorted(found)) or "none"
@@ -99,8 +119,8 @@ def workers(manager: pluggy.PluginManager, settings: Settings) -> dict[str, tupl
     Raises PluginError when two have the same name.
     """
     found: dict[str, tuple[str, Worker]] = {}
-    for plugin, hook in one_by_one(manager, "mailer_workers"):
-        for name, worker in ((n, w) for named in hook(settings=settings) for n, w in named.items()):
+    for plugin, named in ask(manager, "mailer_workers", settings=settings):
+        for name, worker in named.items():
             if name in found:
                 raise PluginError(f"plugins {found[name][0]} and {plugin} offer a worker {name}")
             found[name] = plugin, worker
@@ -120,9 +140,56 @@ def event_hooks(manager: pluggy.PluginManager) -> dict[str, pluggy.HookCaller]:
     return dict(one_by_one(manager, "mailer_event"))
 
 
-def _installed() -> Iterator[tuple[str, object]]:
+def _manager() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager("mailer")
+    manager.add_hookspecs(hookspecs)
+    return manager
+
+
+def _installed() -> Iterator[tuple[str, str, Callable[[], object]]]:
+    """Name, package and how to import it."""
     for entry_point in entry_points(group=ENTRY_POINT_GROUP):
-        try:
-            yield entry_point.name, entry_point.load()
-        except Exception as error:
-            raise PluginError(f"plugin {entry_point.name} can't be loaded: {error}") from error
+        package = entry_point.dist
+        yield (
+            entry_point.name,
+            f"{package.name} {package.version}" if package else "",
+            entry_point.load,
+        )
+
+
+def _checked(name: str, get: Callable[[], object], owners: dict[str, str]) -> object:
+    """The plugin. Raises PluginError, worded to follow its name."""
+    try:
+        plugin = get()
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"can't be loaded: {error}") from error
+    made_for = getattr(plugin, "mailer_hook_api", 1)
+    if made_for != HOOK_API:
+        raise PluginError(
+            f"is made for version {made_for} of mailer's hooks, and this mailer has {HOOK_API}:"
+            " install a release of the plugin that is made for it"
+        )
+    alone = _manager()
+    try:
+        alone.register(plugin, name=name)
+        alone.check_pending()
+    except pluggy.PluginValidationError as error:
+        raise PluginError(f"has a hook mailer does not know: {error}") from error
+    try:
+        kinds = alone.hook.mailer_settings()
+    except Exception as error:
+        raise PluginError(f"can't declare its settings: {error}") from error
+    for kind in kinds:
+        _check_settings(name, kind, owners)
+    return plugin
+
+
+def _check_settings(plugin: str, kind: object, owners: dict[str, str]) -> None:
+    if not (isinstance(kind, type) and is_dataclass(kind)):
+        raise PluginError("returns no class of settings from mailer_settings")
+    prefixes = getattr(kind, "prefixes", (f"{plugin.upper().replace('-', '_')}_",))
+    for name in (name for variable in variables(kind).values() for name in variable.names):
+        if not name.startswith(prefixes):
+            raise PluginError(f"declares {name}, which does not begin with {' or '.join(prefixes)}")
+        if owners.setdefault(name, plugin) != plugin:
+            raise PluginError(f"declares {name}, which is {owners[name]}'s")

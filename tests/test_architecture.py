@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from mailer.hookspecs import PUBLIC_MODULES
+
 ROOT = Path(__file__).parent.parent
 
 ROOMS: tuple[tuple[str, ...], ...] = (
     ("vocabulary", "errors"),
     ("clock", "mail", "variables", "settings"),
-    ("hookspecs",),
+    ("hookspecs", "access", "endpoints"),
     ("plugins", "reporting", "systemd", "wake", "asleep", "confined", "testing"),
     ("retry", "pacing", "tokens", "templates", "mime", "compose"),
     ("store",),
@@ -35,10 +37,7 @@ IMPURE_MODULES = frozenset({
     "uuid",
 })
 # fmt: on
-PUBLIC_TO_PLUGINS = frozenset(
-    f"mailer.{name}"
-    for name in ("hookspecs", "errors", "settings", "variables", "vocabulary", "mime", "mail")
-)
+PUBLIC_TO_PLUGINS = frozenset(f"mailer.{name}" for name in PUBLIC_MODULES)
 FIRST_PARTY_PLUGINS = frozenset(path.name for path in (ROOT / "plugins").iterdir() if path.is_dir())
 SQL_LIBRARIES = frozenset({"sqlite3", "pysqlite3", "sqlite_utils", "apsw"})
 SQL = re.compile(

@@ -19,8 +19,9 @@ import falcon.asgi
 import jwt
 
 from mailer.api.bodies import ApiRequest
-from mailer.api.operations import Operation, Scope
+from mailer.api.operations import Operation
 from mailer.api.problems import Refused
+from mailer.endpoints import Scope
 from mailer.settings import Settings
 
 LEEWAY_S: Final = 30

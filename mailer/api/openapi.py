@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -21,6 +21,9 @@ _SECURITY: Final = {
     "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
     "key": {"type": "apiKey", "in": "header", "name": "X-API-KEY"},
 }
+Schemas = Mapping[type[Struct], dict[str, Any]]
+"""Each type's reference to its component: types of two plugins may have one name."""
+
 _ANY: Final = (400, 404, 405, 500, 503)
 _WITH_SCOPE: Final = (401, 403)
 _WITH_BODY: Final = (413, 415, 422)
@@ -51,20 +54,21 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
         for _, _, operation in operations
         for kind in (operation.answer, operation.body)
         if isinstance(kind, type)
-    }
-    _, schemas = msgspec.json.schema_components([*kinds, Problem], ref_template=_REF)
+    } | {Problem}
+    references, components = msgspec.json.schema_components(kinds, ref_template=_REF)
+    schemas: Schemas = dict(zip(kinds, references, strict=True))
     paths: dict[str, Any] = {}
     for path, method, operation in operations:
-        paths.setdefault(path, {})[method.lower()] = _operation(path, method, operation)
+        paths.setdefault(path, {})[method.lower()] = _operation(path, method, operation, schemas)
     return {
         "openapi": "3.1.0",
         "info": {"title": "mailer", "version": mailer.__version__},
         "paths": paths,
-        "components": {"schemas": dict(sorted(schemas.items())), "securitySchemes": _SECURITY},
+        "components": {"schemas": dict(sorted(components.items())), "securitySchemes": _SECURITY},
     }
 
 
-def _operation(path: str, method: str, operation: Operation) -> dict[str, Any]:
+def _operation(path: str, method: str, operation: Operation, schemas: Schemas) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": re.sub(r"\W+", "_", f"{method.lower()}{path}").strip("_"),
         "summary": operation.summary,
@@ -78,19 +82,19 @@ def _operation(path: str, method: str, operation: Operation) -> dict[str, Any]:
                 for p in operation.parameters
             ),
         ],
-        "responses": _responses(operation),
+        "responses": _responses(operation, schemas),
     }
     if operation.scope is not None:
         described["description"] = f"Scope: `{operation.scope}`."
         described["security"] = [{"token": []}, {"key": []}, {}]
     if operation.body is not None:
-        described["requestBody"] = {"required": True, "content": _content(operation.body)}
+        described["requestBody"] = {"required": True, "content": _content(operation.body, schemas)}
     return described
 
 
-def _responses(operation: Operation) -> dict[str, Any]:
+def _responses(operation: Operation, schemas: Schemas) -> dict[str, Any]:
     responses: dict[str, Any] = {
-        "200": {"description": HTTPStatus.OK.phrase, "content": _content(operation.answer)}
+        "200": {"description": HTTPStatus.OK.phrase, "content": _content(operation.answer, schemas)}
     }
     statuses = {*_ANY, *operation.statuses}
     statuses |= {*_WITH_SCOPE} if operation.scope is not None else set()
@@ -102,15 +106,15 @@ def _responses(operation: Operation) -> dict[str, Any]:
             if status < 400
             else {
                 "description": HTTPStatus(status).phrase,
-                "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(name="Problem")}}},
+                "content": {MEDIA_TYPE: {"schema": schemas[Problem]}},
             }
         )
     return responses
 
 
-def _content(kind: type[Struct] | str | None) -> dict[str, Any]:
+def _content(kind: type[Struct] | str | None, schemas: Schemas) -> dict[str, Any]:
     if kind is None:
         return {}
     if isinstance(kind, str):
         return {kind: {}}
-    return {"application/json": {"schema": {"$ref": _REF.format(name=kind.__name__)}}}
+    return {"application/json": {"schema": schemas[kind]}}

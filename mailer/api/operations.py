@@ -3,29 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any
+from dataclasses import dataclass
 
 from msgspec import Struct
 
-
-class Scope(StrEnum):
-    """What a token may do; a token without the claim `scope` may do everything."""
-
-    SEND = "send"
-    READ = "read"
-    ADMIN = "admin"
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """A query parameter or header, with its JSON schema."""
-
-    name: str
-    description: str
-    schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
-    place: str = "query"
+from mailer.endpoints import Parameter, Scope
 
 
 @dataclass(frozen=True, slots=True)

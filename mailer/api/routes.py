@@ -14,16 +14,21 @@ from mailer.api.mails import MAX_PAGE, Mails, OneMail
 from mailer.api.messages import Messages
 from mailer.api.notifications import Notifications
 from mailer.api.openapi import OpenApi
-from mailer.api.operations import Operation, Parameter, Route, Scope
+from mailer.api.operations import Operation, Route
+from mailer.api.plugin_routes import plugin_routes
 from mailer.api.suppressions import Suppressions
 from mailer.api.topics import ACTIONS, OneTopic, Topics
 from mailer.api.tracking import Click, Open, Unsubscribe
+from mailer.endpoints import Parameter, Scope
 from mailer.vocabulary import EventType, State
 
 
 def routes(backend: Backend) -> tuple[Route, ...]:
-    """What is served. Without a token: health, and what strangers send back, signed."""
-    table = (
+    """What is served. Without a token: health, and what strangers send back, signed.
+
+    Raises PluginError when a plugin's call can't be served.
+    """
+    ours = (
         *_health(backend),
         *_messages(backend),
         *_mails(backend),
@@ -32,6 +37,7 @@ def routes(backend: Backend) -> tuple[Route, ...]:
         *_log(backend),
         *_events(backend),
     )
+    table = (*ours, *plugin_routes(backend, ours))
     own = Operation("This document", "application/json")
     return (*table, Route("/openapi.json", OpenApi(table, own), {"GET": own}))
 

@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import click
+from pluggy import PluginManager
 
 from mailer import __version__, plugins
 from mailer.commands.database import migrate
 from mailer.commands.doctor import doctor
 from mailer.commands.events import events
-from mailer.commands.looking import config, show
+from mailer.commands.looking import config, installed, show
 from mailer.commands.processes import notifier, run, sender, serve, supervise, worker
 from mailer.commands.sending import send, token
 from mailer.commands.status import status
 from mailer.commands.suppressions import suppressions
 from mailer.commands.systemd import systemd
-from mailer.errors import PluginError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -33,18 +33,13 @@ def cli() -> None:
 
 
 _processes = (run, serve, supervise, sender, notifier, worker)
-_mail = (token, send, status, show, events)
-for _command in (*_processes, migrate, *_mail, doctor, config, suppressions, systemd):
+_mail = (token, send, status, show, events, suppressions)
+for _command in (*_processes, migrate, *_mail, doctor, config, installed, systemd):
     cli.add_command(_command)
 
 
-def add_commands_of_plugins(say: Callable[[str], None]) -> None:
+def add_commands_of_plugins(manager: PluginManager, say: Callable[[str], None]) -> None:
     """Let each plugin add its own. What is wrong with one is said, and the others' are there."""
-    try:
-        manager = plugins.load()
-    except PluginError as error:
-        say(f"{error}; commands of plugins are missing")
-        return
     for name, hook in plugins.one_by_one(manager, "mailer_commands"):
         before = dict(cli.commands)
         try:

@@ -1,14 +1,16 @@
-"""Commands that show one thing whole: a mail with its history, and the settings in effect."""
+"""Commands that show one thing whole: a mail with its history, the settings, the plugins."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, Final
 
 import click
 from rich.console import Group
 
+from mailer import plugins
 from mailer.api import times
 from mailer.clock import Clock, SystemClock
 from mailer.commands.database import open_store
@@ -61,6 +63,21 @@ def config(load: Callable[[], Settings], /, as_json: bool) -> None:
         return
     listed = ((row["name"], row["value"], row["origin"]) for row in rows)
     console().print(table(("setting", "value", "from"), listed))
+
+
+@click.command("plugins", epilog="\b\nExample:\n  mailer plugins --json | jq '.[].package'")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+def installed(as_json: bool) -> None:
+    """The plugins that are installed, what each does, and why one is refused.
+
+    A plugin that is refused stops what would start; commands that only look go on without it.
+    """
+    _, found = plugins.find()
+    if as_json:
+        click.echo(json.dumps([asdict(plugin) for plugin in found], indent=2))
+        return
+    rows = [(p.name, p.package, ", ".join(p.hooks) or p.refused) for p in found]
+    console().print(table(("plugin", "package", "hooks"), rows))
 
 
 def _settings(settings: Settings) -> list[dict[str, Any]]:

@@ -19,10 +19,10 @@ import jwt
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mailer.api.operations import Scope
 from mailer.clock import SystemClock
 from mailer.commands import recipients as csv_file
 from mailer.commands.client import Api
+from mailer.endpoints import Scope
 from mailer.errors import ApiError, SettingFault, SettingsError
 from mailer.settings import Settings
 

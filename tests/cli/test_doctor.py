@@ -17,9 +17,8 @@ from mailer.hookspecs import Check
 from mailer.settings import Settings
 from mailer.store.migrate import migrate
 from mailer.vocabulary import CheckResult, EventType
-from tests.installation import Installation
+from tests.installation import Installation, install_plugin
 from tests.store.world import START_MS, World, event
-from tests.unit.test_plugins import installed
 from tests.waiting import until
 
 OK, WARNING, FAILURE = CheckResult
@@ -205,7 +204,7 @@ def test_a_plugin_s_check_can_not_end_the_doctor(
     name = f"doctored_{abs(hash(body))}"
     site = world.path.parent / "site"
     site.mkdir()
-    installed(site, name, PLUGIN.format(body))
+    install_plugin(site, name, PLUGIN.format(body))
     monkeypatch.syspath_prepend(site)
 
     found = doctored(world.path.parent, within_s=3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.installation import Installation
+from tests.installation import Installation, install_plugin
 
 HELLO = """
 import click
@@ -29,13 +29,8 @@ def mailer_commands(cli):
 
 
 def install(installation: Installation, name: str, source: str) -> None:
-    """A plugin as an installer leaves it."""
     site = installation.directory / "site"
-    about = site / f"{name}-1.dist-info"
-    about.mkdir(parents=True)
-    (site / f"{name}.py").write_text(source)
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
-    (about / "entry_points.txt").write_text(f"[mailer]\n{name} = {name}\n")
+    install_plugin(site, name, source)
     installation.environ["PYTHONPATH"] = str(site)
 
 
@@ -71,3 +66,65 @@ def test_one_that_fails_leaves_the_other_plugins_commands(installation: Installa
     install(installation, "broken", FAILING)
     assert "no licence" in installation.mailer("ses", "account", "--help").stderr
     assert installation.mailer("ses", "account", "--help").returncode == 0
+
+
+def test_plugins_are_listed_with_package_version_and_hooks(installation: Installation) -> None:
+    install(installation, "hello_plugin", HELLO.replace("NAME", "'hello'"))
+    listed = {row["name"]: row for row in installation.json("plugins")}
+    assert listed["hello_plugin"] == {
+        "name": "hello_plugin",
+        "package": "hello_plugin 1",
+        "hooks": ["mailer_commands"],
+        "refused": "",
+    }
+    assert listed["smtp"]["package"].startswith("mailer ")
+    assert {"mailer_settings", "mailer_transports"} <= set(listed["smtp"]["hooks"])
+    assert "hello_plugin 1" in installation.mailer("plugins").stdout
+
+
+MISSPELT = "from mailer.hookspecs import hookimpl\n@hookimpl\ndef mailer_transport(settings): ..."
+GREEDY = """
+from dataclasses import dataclass
+from mailer.hookspecs import hookimpl
+from mailer.variables import setting, text
+
+@dataclass
+class Greedy:
+    everything: str = setting("SENDERS", default="", parse=text, accepted="", doc="")
+
+@hookimpl
+def mailer_settings():
+    return Greedy
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("mailer_hook_api = 2", "is made for version 2 of mailer's hooks, and this mailer has 1"),
+        (MISSPELT, "has a hook mailer does not know"),
+        (GREEDY, "declares SENDERS, which does not begin with BROKEN_"),
+        ("raise SystemExit(4)", "can't be loaded"),
+    ],
+    ids=["another version", "misspelt", "settings", "exits"],
+)
+def test_a_refused_plugin_is_listed_with_the_reason_and_stops_what_would_start(
+    installation: Installation, source: str, words: str
+) -> None:
+    install(installation, "broken", source)
+    listed = {row["name"]: row for row in installation.json("plugins")}
+    assert (listed["broken"]["package"], listed["broken"]["hooks"]) == ("broken 1", [])
+    assert listed["broken"]["refused"].startswith(f"plugin broken {words}")
+    assert installation.mailer("migrate").returncode == 0
+    for command in (["run"], ["serve"], ["sender", "0"]):
+        started = installation.mailer(*command)
+        assert started.returncode == 1, command
+        assert f"Error: plugin broken {words}" in started.stderr
+        assert "Traceback" not in started.stderr
+
+
+def test_a_plugin_made_for_this_version_is_loaded(installation: Installation) -> None:
+    install(
+        installation, "hello_plugin", "mailer_hook_api = 1\n" + HELLO.replace("NAME", "'hello'")
+    )
+    assert installation.mailer("hello").returncode == 0

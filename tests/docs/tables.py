@@ -7,13 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 import click
 import pytest
 
+from mailer import plugins
 from mailer.api.backend import Backend
 from mailer.api.operations import Operation
 from mailer.api.routes import routes
 from mailer.clock import SystemClock
 from mailer.commands import add_commands_of_plugins, cli
-from mailer.plugins import load as load_plugins
-from mailer.plugins import settings as load_settings
 from mailer.store import Store
 from mailer.vocabulary import MOVES, STATE_MEANINGS, WAITS_FOR_MEANINGS, State
 
@@ -25,7 +24,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def settings() -> str:
-    listed = load_settings(load_plugins(), {}).listed()
+    listed = plugins.settings(MANAGER, {}).listed()
     return table(
         ("variable", "default", "accepted", "meaning"),
         (
@@ -114,7 +113,8 @@ def _usage(name: str, command: click.Command) -> str:
     return " ".join([name, *arguments])
 
 
-add_commands_of_plugins(say=lambda problem: pytest.fail(problem, pytrace=False))
+MANAGER = plugins.load()
+add_commands_of_plugins(MANAGER, say=lambda problem: pytest.fail(problem, pytrace=False))
 
 
 def operations() -> Iterator[tuple[str, str, Operation]]:
@@ -123,11 +123,10 @@ def operations() -> Iterator[tuple[str, str, Operation]]:
     def no_store() -> Store:
         raise AssertionError("describing the API opens no database")
 
-    manager = load_plugins()
     backend = Backend(
-        settings=load_settings(manager, {}),
+        settings=plugins.settings(MANAGER, {}),
         clock=SystemClock(),
-        plugins=manager,
+        plugins=MANAGER,
         transports=frozenset(),
         open_store=no_store,
     )

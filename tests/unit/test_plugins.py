@@ -12,6 +12,7 @@ from mailer import plugins
 from mailer.errors import PluginError, SettingsError
 from mailer.hookspecs import Transport, hookimpl
 from mailer.settings import Settings
+from tests.installation import install_plugin
 from tests.unit.memory import Memory
 
 
@@ -77,15 +78,6 @@ def test_a_transport_that_is_missing_is_named_with_those_there_are() -> None:
     assert "pigeon" in fault.accepted
 
 
-def installed(directory: Path, name: str, source: str) -> None:
-    """A distribution with one plugin, as an installer leaves it."""
-    (directory / f"{name}.py").write_text(source)
-    about = directory / f"{name}-1.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
-    (about / "entry_points.txt").write_text(f"[mailer]\n{name} = {name}\n")
-
-
 @pytest.mark.parametrize(
     ("source", "words"),
     [
@@ -98,7 +90,7 @@ def test_a_plugin_that_can_not_be_imported_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, words: str
 ) -> None:
     name = f"plugin_{len(words)}_{len(source)}"
-    installed(tmp_path, name, source)
+    install_plugin(tmp_path, name, source)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(PluginError, match=f"{name}.*{words}"):
         plugins.load()
@@ -106,7 +98,7 @@ def test_a_plugin_that_can_not_be_imported_is_named(
 
 def test_an_installed_plugin_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = "from mailer.hookspecs import hookimpl\n@hookimpl\ndef mailer_transports(settings):"
-    installed(tmp_path, "plugin_found", source + "\n    return {'found': settings.senders}\n")
+    install_plugin(tmp_path, "plugin_found", source + "\n    return {'found': settings.senders}\n")
     monkeypatch.syspath_prepend(tmp_path)
     found: Mapping[str, object] = offered({}, TRANSPORT="found", SENDERS="7")
     assert found["found"] == 7
