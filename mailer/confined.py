@@ -35,7 +35,8 @@ def confine(memory_mb: int) -> None:
     memory_bytes = memory_mb * 1024 * 1024
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     threading.stack_size(STACK_BYTES)
-    os.nice(NICE)
+    with contextlib.suppress(PermissionError):  # a service's sandbox may forbid it
+        os.nice(NICE)
     log = os.dup(2)
     faulthandler.enable(log)
     faulthandler.register(signal.SIGALRM, log, chain=True)  # then the signal does what it does

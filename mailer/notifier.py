@@ -41,7 +41,7 @@ EVENTS_A_COMMIT: Final = 100
 COMMIT_EVERY_US: Final = 200_000
 FIRST_WAIT_MS: Final = 1_000
 LONGEST_WAIT_MS: Final = 60_000
-ENDED: Final = "its process ended during the call: see the log for the cause"
+NO_RETURN: Final = "the call has not come back: it goes on, or has ended its process (see the log)"
 DETAIL_CHARS: Final = 500
 
 
@@ -154,7 +154,7 @@ class Notifier:
             if failures >= self._tries:  # the last ended its process
                 return _Told(cursor.event, cursor.event, draft, cursor.failure)
             with self._store.write():
-                self._note(Failure(page.end, failures + 1, ENDED))
+                self._note(Failure(page.end, failures + 1, NO_RETURN))
         reached = cursor.event
         commit_at_us = self._clock.mono_us() + COMMIT_EVERY_US
         for event in page.events:
@@ -211,7 +211,7 @@ class Notifier:
         letter = self._cursors.to_retry(self._plugin)
         if letter is None:
             return False
-        failure = replace(letter.failure, times=letter.failure.times + 1, detail=ENDED)
+        failure = replace(letter.failure, times=letter.failure.times + 1, detail=NO_RETURN)
         with self._store.write():
             self._cursors.put_aside(self._plugin, failure, now_ms=self._clock.wall_ms())
         event = self._store.log.get(failure.event)

@@ -6,10 +6,12 @@ and mail is handed over at nine tenths of its rate or more.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
 import signal
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -21,7 +23,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from mailer.hookspecs import ProviderEvent
-from mailer.notifier import EVENTS_A_COMMIT
+from mailer.notifier import EVENTS_A_COMMIT, NO_RETURN
 from mailer.vocabulary import EventType
 from tests.counts import FULL, often
 from tests.process.harness import LISTENERS, Mailer, addresses
@@ -119,11 +121,11 @@ def mailer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mailer]:
 
 
 WAYS = {
-    "exit": "its process ended",
-    "eat": "its process ended",
-    "segfault": "its process ended",
-    "hang": "its process ended",
-    "hang with the interpreter held": "its process ended",
+    "exit": NO_RETURN,
+    "eat": NO_RETURN,
+    "segfault": NO_RETURN,
+    "hang": NO_RETURN,
+    "hang with the interpreter held": NO_RETURN,
     "raise": "RuntimeError: a secret",
     "SystemExit": "SystemExit: 0",
     "print": None,
@@ -159,6 +161,16 @@ def test_a_plugin_gone_wrong_harms_itself_alone(mailer: Mailer, how: str) -> Non
         ((failures, detail),) = letters
         assert failures == TRIES
         assert detail.startswith(str(WAYS[how]))
+
+
+def test_status_names_it(mailer: Mailer) -> None:
+    asking = mailer.spawn("status", "--json", stdout=subprocess.PIPE)
+    output, _ = asking.communicate(timeout=30)
+    found = {plugin["plugin"]: plugin for plugin in json.loads(output)["event_plugins"]}
+    assert found["bad"]["dead_letters"] == len(dead(mailer))
+    assert {name: plugin["events_behind"] for name, plugin in found.items()} == dict.fromkeys(
+        PLUGINS, 0
+    )
 
 
 def test_control_a_plugin_that_can_not_run_is_found_to_be_late(mailer: Mailer) -> None:

@@ -12,7 +12,7 @@ import pytest
 from mailer import notifier, plugins
 from mailer.errors import PluginError, StoreUnavailable
 from mailer.hookspecs import Event, Shelf, hookimpl
-from mailer.notifier import ENDED, EVENTS_A_COMMIT, Notifier
+from mailer.notifier import EVENTS_A_COMMIT, NO_RETURN, Notifier
 from mailer.settings import load
 from mailer.store.migrate import migrate
 from mailer.vocabulary import EventType
@@ -226,7 +226,7 @@ def test_an_event_that_ends_the_process_each_time_is_put_aside(town: Town) -> No
     town.go_on()
     assert town.plugin.heard == [ids[0], *[culprit] * TRIES, *ids[2:]]
     assert town.count == 4
-    assert town.dead == [(culprit, TRIES, ENDED)]
+    assert town.dead == [(culprit, TRIES, NO_RETURN)]
 
 
 def test_the_culprit_in_a_batch_is_found_by_the_next_process(town: Town) -> None:
@@ -310,7 +310,7 @@ def test_a_dead_letter_that_ends_the_process_is_not_told_again_and_again(town: T
     town.new_process()
     town.go_on_long()
     assert town.plugin.heard == [culprit] * (TRIES + 1)
-    assert town.dead == [(culprit, TRIES + 1, ENDED)]
+    assert town.dead == [(culprit, TRIES + 1, NO_RETURN)]
 
 
 def test_a_clock_that_is_set_back_makes_nobody_wait_for_it(town: Town) -> None:
