@@ -96,11 +96,20 @@ def teaches_rate(outcome: Outcome, in_a_row: int) -> bool:
     return throttled and outcome.retry_after_s is None and in_a_row == 1
 
 
-def settle(policy: UncertainPolicy, *, crashes: int) -> Decision:
-    """What becomes of an uncertain mail for which no evidence came."""
+def settle(policy: UncertainPolicy, *, crashes: int, attempts: int) -> Decision:
+    """What becomes of an uncertain mail for which no evidence came.
+
+    It is sent again at once, but ever later from then on: a provider that takes mail and does not
+    answer must not make its recipients pay for that. One that ends its sender goes alone, soon.
+    """
     if crashes >= CRASHES_TO_GIVE_UP:
         reason = f"its hand-over ended the sender process {crashes} times"
         return Decision(State.FAILED, reason=reason)
     if policy is UncertainPolicy.GIVE_UP:
         return Decision(State.FAILED, reason="nobody knows whether it was taken; not sent again")
-    return Decision(State.PENDING, reason="nobody knows whether it was taken; sent again")
+    doubled_s = FIRST_WAIT_S * 2 ** min(attempts - 2, 20) if attempts > 1 and not crashes else 0
+    return Decision(
+        State.PENDING,
+        wait_ms=int(1000 * min(LONGEST_WAIT_S, doubled_s)),
+        reason="nobody knows whether it was taken; sent again",
+    )

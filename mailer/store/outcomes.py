@@ -177,7 +177,8 @@ class Outcomes:
         writing = _Writing(self._db, now_ms)
         held_mails = self._held(_TO_SETTLE, (now_ms, step))
         for held in held_mails:
-            decision = settle(held.policy or self._rules.uncertain_policy, crashes=held.crashes)
+            policy = held.policy or self._rules.uncertain_policy
+            decision = settle(policy, crashes=held.crashes, attempts=held.attempts)
             self._write(writing, held, decision, now_ms, event=EventType.RESENT)
         writing.finish()
         return len(held_mails)

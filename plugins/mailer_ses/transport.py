@@ -44,6 +44,8 @@ class SesTransport:
         self.call_timeout_s = BEGIN_WITHIN_S + 3 * (
             account.connect_timeout_s + account.read_timeout_s
         )
+        self.out_of_reach = ""
+        """Why the last call did not reach SES; while it is said, sessions try nothing."""
         self._lock = threading.Lock()
         self._client = client
         self._greeted = False
@@ -63,6 +65,7 @@ class SesTransport:
                 self.say(f"no mail is sent: {error}")
                 raise
             self._greeted = True
+            self.out_of_reach = ""
         return SesSession(self, client)
 
     def quota(self) -> Quota:
@@ -87,10 +90,11 @@ class SesTransport:
             sent_24h=None if unlimited else int(limits.get("SentLast24Hours", 0)),
         )
 
-    def lost_touch(self) -> None:
+    def lost_touch(self, why: str) -> None:
         """The next session has to greet again before mail is claimed for it."""
         with self._lock:
             self._greeted = False
+            self.out_of_reach = why
 
     def go_singly(self, why: str) -> None:
         """Use SendBulkEmail no more in this process."""
@@ -143,6 +147,8 @@ class SesSession:
         self._client = client
 
     def send(self, envelopes: Sequence[Envelope]) -> Sequence[Outcome]:
+        if self._transport.out_of_reach:
+            raise TransportUnreachable(self._transport.out_of_reach)
         found: dict[int, Outcome] = {}
         calls: list[Call] = []
         plain: list[tuple[int, Envelope]] = []
@@ -160,7 +166,7 @@ class SesSession:
         unsent: list[NotSent] = []
         found.update(self._make_all(calls, envelopes, unsent))
         if unsent and len(unsent) == len(calls):
-            self._transport.lost_touch()
+            self._transport.lost_touch(f"{unsent[0]}")
             raise TransportUnreachable(f"{unsent[0]}")
         return [found[place] for place in range(len(envelopes))]
 

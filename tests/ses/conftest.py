@@ -3,9 +3,10 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -13,6 +14,7 @@ from mailer_ses.account import Account, Client
 from mailer_ses.transport import SesTransport
 
 from tests.installation import Installation
+from tests.process.harness import Mailer
 from tests.ses.answering import Answering
 from tests.ses.cloud import Cloud
 from tests.ses.harness import FakeSes
@@ -119,3 +121,31 @@ def installed(tmp_path: Path, ses: FakeSes) -> Installation:
         AWS_SECRET_ACCESS_KEY="secret",
         AWS_ENDPOINT_URL_SESV2=ses.url,
     )
+
+
+PLUGINS = Path(__file__).parent / "plugins"
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Mailer]]:
+    """Start all of mailer with SES at this URL as its way out; ended with the test."""
+    started: list[Mailer] = []
+
+    def run(url: str, *, name: str = "one", **settings: Any) -> Mailer:
+        directory = tmp_path / name
+        directory.mkdir()
+        usual: dict[str, Any] = {
+            "TRANSPORT": "ses",
+            "AWS_SES_FROM_EMAIL": "shop@example.org",
+            "AWS_REGION": "eu-central-1",
+            "AWS_ACCESS_KEY_ID": "AKIATEST",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_ENDPOINT_URL_SESV2": url,
+        }
+        started.append(Mailer(directory, plugins=[PLUGINS], **usual | settings))
+        return started[-1]
+
+    yield run
+    for mailer in started:
+        print(mailer.log)  # seen when a test fails
+        mailer.end()

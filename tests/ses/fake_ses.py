@@ -32,11 +32,14 @@ class Told:
     A fault: `status`, `code`, `message` (refuse); `delay_s`; `cut`: "before" (the mail is not
     taken) or "after" (it is, and nobody hears of it); `drip` (the answer comes byte by byte, for
     ever); `entries` (place → status, "" for no id); `drop`, `add` (results fewer or more);
-    `same_ids`; `body` (an answer that is none). `suppressed`: address → reason.
+    `same_ids`; `reverse` (results in the other order); `body` (an answer that is none).
+    `claims_rate`: what GetAccount says of the rate, if not the truth. `suppressed`: address →
+    reason.
     """
 
     escapes: bool = True
     max_send_rate: float = 1e6
+    claims_rate: float | None = None
     max_24h: float = -1.0
     sent_24h: float = 0.0
     sending_enabled: bool = True
@@ -88,14 +91,21 @@ class Fake:
             if not sends and not self.suppression_list.answers(name):
                 raise Refusal(404, "NotFoundException", f"the fake has no {name}")
             fault = told.faults.pop(0) if told.faults else {}
-            self.calls.append({"operation": name, "bytes": size, "at": time.monotonic()})
+            record = {"operation": name, "bytes": size, "at": time.monotonic(), "throttled": False}
+            self.calls.append(record)
             if fault.get("status"):
                 raise Refusal(fault["status"], fault["code"], fault.get("message", "as told"))
             if fault.get("cut") == "before":
                 return _Answer({}, fault)
             if self.suppression_list.answers(name):
                 return _Answer(self.suppression_list.answer(name, request, told), fault)
-            taken, result = self.service.take(name, request, size, told, fault)
+            try:
+                taken, result = self.service.take(name, request, size, told, fault)
+            except Refusal as refusal:
+                record["throttled"] = refusal.status == 429
+                raise
+            results = result.get("BulkEmailEntryResults", [])
+            record["throttled"] = any(r.get("Status") == "ACCOUNT_THROTTLED" for r in results)
             if told.keep_mails:
                 self.mails.extend(taken)
         if self.publisher and told.events_url:

@@ -69,7 +69,7 @@ class Service:
     def account(self, told: Told) -> dict[str, Any]:
         quota = {
             "Max24HourSend": told.max_24h,
-            "MaxSendRate": told.max_send_rate,
+            "MaxSendRate": told.claims_rate or told.max_send_rate,
             "SentLast24Hours": told.sent_24h + self._sent,
         }
         return {
@@ -210,6 +210,8 @@ def _spoilt(results: list[dict[str, str]], fault: dict[str, Any]) -> list[dict[s
     if fault.get("same_ids"):
         for result in results:
             result["MessageId"] = "the-same"
+    if fault.get("reverse"):
+        results = results[::-1]
     extra = [{"Status": "SUCCESS", "MessageId": f"extra-{n}"} for n in range(fault.get("add", 0))]
     return results[: len(results) - fault.get("drop", 0)] + extra
 

@@ -128,16 +128,23 @@ def test_only_the_first_throttled_answer_is_about_the_rate(
     assert teaches_rate(outcome, in_a_row) is teaches
 
 
+RESEND, GIVE_UP = UncertainPolicy.RESEND, UncertainPolicy.GIVE_UP
+
+
 @pytest.mark.parametrize(
-    ("policy", "crashes", "state"),
+    ("policy", "crashes", "attempts", "state", "wait_s"),
     [
-        (UncertainPolicy.RESEND, 0, State.PENDING),
-        (UncertainPolicy.RESEND, CRASHES_TO_GIVE_UP - 1, State.PENDING),
-        (UncertainPolicy.RESEND, CRASHES_TO_GIVE_UP, State.FAILED),
-        (UncertainPolicy.GIVE_UP, 0, State.FAILED),
+        (RESEND, 0, 1, State.PENDING, 0),
+        (RESEND, 0, 2, State.PENDING, 30),
+        (RESEND, 0, 4, State.PENDING, 120),
+        (RESEND, 0, 40, State.PENDING, 21_600),
+        (RESEND, CRASHES_TO_GIVE_UP - 1, 2, State.PENDING, 0),
+        (RESEND, CRASHES_TO_GIVE_UP, 3, State.FAILED, 0),
+        (GIVE_UP, 0, 1, State.FAILED, 0),
     ],
 )
 def test_uncertain_mail_is_settled_by_policy(
-    policy: UncertainPolicy, crashes: int, state: State
+    policy: UncertainPolicy, crashes: int, attempts: int, state: State, wait_s: int
 ) -> None:
-    assert settle(policy, crashes=crashes).state is state
+    decision = settle(policy, crashes=crashes, attempts=attempts)
+    assert (decision.state, decision.wait_ms) == (state, wait_s * 1000)
