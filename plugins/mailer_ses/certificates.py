@@ -94,8 +94,9 @@ class Certificates:
         return trusted.key
 
     def _checked(self, topic: Topic, file: str, now: datetime) -> _Trusted:
+        found = self._read(topic, file)  # not within `try`: TLS's own error is a ValueError, too
         try:
-            leaf, *issuers = x509.load_pem_x509_certificates(self._read(topic, file))
+            leaf, *issuers = x509.load_pem_x509_certificates(found)
         except ValueError:
             raise refusal("SigningCertURL", "names no certificate") from None
         name = next((name for name in _names(leaf) if name in topic.certificate_names), None)

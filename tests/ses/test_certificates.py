@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
-from mailer_ses.certificates import MAX_BYTES, Certificates
+from mailer_ses.certificates import MAX_BYTES, Certificates, connect
 from mailer_ses.sns import Topic
 
 from mailer.errors import InvalidRequest
@@ -128,6 +128,11 @@ class Aws:
         for server in self._servers.values():
             threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
 
+    @property
+    def tls_port(self) -> int:
+        port: int = self._servers[True].server_address[1]
+        return port
+
     def connect(self, host: str, tls: bool) -> http.client.HTTPConnection:
         assert host == (TOPIC.host if tls else "crt.r2m01.amazontrust.com")
         port = self._servers[tls].server_address[1]
@@ -168,6 +173,21 @@ def test_a_redirect_is_not_followed(aws_hosts: Aws) -> None:
         fetching(aws_hosts).key(TOPIC, GOOD, now())
 
     assert aws_hosts.asked == [f"/{GOOD}"]
+
+
+def test_a_host_that_a_rebound_name_leads_to_is_asked_nothing(aws_hosts: Aws) -> None:
+    """Whoever answers there has no certificate of that name that a public root vouches for."""
+
+    def rebound(host: str, tls: bool) -> http.client.HTTPConnection:
+        ours = connect(host, tls)
+        assert (ours.host, ours.port) == (TOPIC.host, 443)
+        ours.host, ours.port = "localhost", aws_hosts.tls_port
+        return ours
+
+    with pytest.raises(OSError, match="certificate verify failed"):
+        Certificates(None, rebound).key(TOPIC, GOOD, now())
+
+    assert aws_hosts.asked == []
 
 
 @pytest.mark.parametrize("status", [403, 404])

@@ -2,67 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
+from html import unescape
 from typing import Any
 
 import pytest
 
-from tests.installation import Installation
-from tests.ses.harness import ROOT, FakeSes
-from tests.ses.test_bodies import AWKWARD
+from mailer.testing import parse
+from tests.process.harness import Mailer, addresses
+from tests.ses.harness import FakeSes, raw
+from tests.ses.test_bodies import AWKWARD, LARGE
 from tests.waiting import until
 
-Start = Callable[..., Installation]
+Start = Callable[..., Mailer]
 PIXEL = re.compile(r'<img src="[^"]*/v1/events/open\?request_id=[^"]*"[^>]*>')
-
-
-def ses_plugin(directory: Path) -> str:
-    """A path on which the plugin is found by its entry point, installed or not."""
-    info = directory / "site" / "mailer_ses-1.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mailer_ses\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[mailer]\nses = mailer_ses\n")
-    return str(info.parent)
-
-
-@pytest.fixture
-def start(ses: FakeSes, tmp_path: Path) -> Iterator[Start]:
-    started: list[Installation] = []
-
-    def run(**settings: str) -> Installation:
-        paths = [ses_plugin(tmp_path), str(ROOT / "plugins"), os.environ.get("PYTHONPATH", "")]
-        installation = Installation(
-            tmp_path,
-            PYTHONPATH=os.pathsep.join(paths),
-            AWS_SES_FROM_EMAIL="shop@example.org",
-            AWS_REGION="eu-central-1",
-            AWS_ACCESS_KEY_ID="AKIATEST",
-            AWS_SECRET_ACCESS_KEY="secret",
-            AWS_ENDPOINT_URL_SESV2=ses.url,
-            API_WORKERS="1",
-            **settings,
-        )
-        started.append(installation)
-        installation.run()
-        return installation
-
-    yield run
-    for installation in started:
-        print(installation.json("status"), installation.log, ses.calls())  # seen when a test fails
-        installation.stop()
-
-
-def post(installation: Installation, count: int, **message: Any) -> list[str]:
-    emails = [f"reader{n}@example.net" for n in range(count)]
-    body = {"messages": [{"topic_id": "news/1", "emails": emails, "subject": "News", **message}]}
-    status, answer = installation.call("POST", "/v1/messages", body)
-    assert status == 200, answer
-    ids: list[str] = answer["messages"][0]["request_ids"]
-    return ids
+LINK = re.compile(r'href="[^"]*/v1/events/click\?token=[^"]*"')
+ALL_AWKWARD = "".join(f"<p>{text}</p>" for text in AWKWARD.values())
 
 
 def arrived(ses: FakeSes, count: int) -> list[dict[str, Any]]:
@@ -70,52 +27,80 @@ def arrived(ses: FakeSes, count: int) -> list[dict[str, Any]]:
     return ses.mails()
 
 
+def as_it_left(mail: dict[str, Any]) -> tuple[str, str, str]:
+    """Subject, HTML without its pixel and text of the message that SES made."""
+    message = parse(raw(mail))
+    bodies = []
+    for kind in ("html", "plain"):
+        part = message.get_body((kind,))
+        assert part
+        content = part.get_payload(decode=True)
+        assert isinstance(content, bytes)
+        bodies.append(content.decode())
+    without_pixel, pixels = PIXEL.subn("", bodies[0])
+    assert pixels == 1
+    return message["Subject"], without_pixel, bodies[1]
+
+
 @pytest.mark.parametrize("escapes", [True, False], ids=["escaping", "plain"])
 def test_a_thousand_mails_in_bulk(ses: FakeSes, start: Start, *, escapes: bool) -> None:
+    """And two that are too large for it, and some with links and data of their own."""
     ses.told(escapes=escapes, max_send_rate=500)
-    html = (
-        "<html><body>" + "".join(f"<p>{text}</p>" for text in AWKWARD.values()) + "</body></html>"
-    )
-    html = html.replace("\x00", "")
-    installation = start(MAX_SEND_PER_SECOND="500")
+    mailer = start(ses.url, MAX_SEND_PER_SECOND="500")
+    html = f"<html><body>{ALL_AWKWARD}</body></html>"
+    subject = AWKWARD["braces"] + AWKWARD["backslashes"] + AWKWARD["emoji"]
+    same = {"subject": subject, "text": html, "topic_id": "news/1", "lane": "bulk"}
+    ids = mailer.accepted(*addresses(1000), content=html, **same)
+    large = mailer.accepted(*addresses(2, "large"), content=LARGE, **same)
+    data = {"name": AWKWARD["quotes"] + AWKWARD["backslashes"] + "{{{"}
+    people = [{"email": email, "data": data} for email in addresses(20, "own")]
+    templated = {
+        "recipients": people,
+        "subject": "Dear {{ name }}",
+        "content": '<a href="https://example.org/">{{ name }}</a>',
+        "text": "Dear {{ name }}",
+        "track_clicks": True,
+    }
+    own = mailer.post("/v1/messages", {"messages": [templated]}).json["messages"][0]["request_ids"]
 
-    ids = post(installation, 1000, content=html, text=html)
+    mails = arrived(ses, 1022)
 
-    mails = arrived(ses, 1000)
-    assert Counter(mail["tags"]["mailer_request_id"] for mail in mails) == Counter(ids)
+    came = Counter(mail["tags"]["mailer_request_id"] for mail in mails)
+    assert came == Counter(ids + large + own)
     for mail in mails:
-        assert PIXEL.subn("", mail["html"]) == (html, 1)
-        assert mail["text"] == html
+        request_id = mail["tags"]["mailer_request_id"]
+        got_subject, got_html, got_text = as_it_left(mail)
+        if request_id in own:
+            assert got_text == got_subject == f"Dear {data['name']}"
+            assert unescape(LINK.sub("LINK", got_html)) == f"<a LINK>{data['name']}</a>"
+        else:
+            assert (got_subject, got_text) == (subject, html)
+            assert got_html == (LARGE if request_id in large else html)
         assert mail["tags"].get("mailer_topic") is None  # a slash is none of SES's characters
-    bulk = ses.operations().count("SendBulkEmail")
     assert ses.operations().count("SendEmail") < 50
-    assert bulk < 100
+    assert ses.operations().count("SendBulkEmail") < 100
 
 
 def test_throttling_costs_nobody_their_mail(ses: FakeSes, start: Start) -> None:
     throttled = {"status": 429, "code": "TooManyRequestsException", "message": "Maximum rate"}
     partly = {"entries": {"0": "ACCOUNT_THROTTLED", "2": "ACCOUNT_THROTTLED"}}
     ses.told(faults=[throttled, partly, {}, throttled])
-    installation = start(MAX_SEND_PER_SECOND="200")
+    mailer = start(ses.url, MAX_SEND_PER_SECOND="200")
 
-    ids = post(installation, 300, content="<p>x</p>")
+    ids = mailer.accepted(*addresses(300))
 
     mails = arrived(ses, 300)
     assert Counter(mail["tags"]["mailer_request_id"] for mail in mails) == Counter(ids)
 
-    def sent() -> bool:
-        _, topic = installation.call("GET", "/v1/topics/news%2F1")
-        return bool(topic["request_counts"]["Sent"] == 300)
-
-    until(sent)
+    until(lambda: mailer.states() == {"sent": 300})
 
 
 def test_an_outage_costs_nobody_their_mail(ses: FakeSes, start: Start) -> None:
     """A paused account, from before the start: mail waits, and goes when it is resumed."""
     ses.told(sending_enabled=False)
-    installation = start(MAX_SEND_PER_SECOND="200")
-    ids = post(installation, 20, content="<p>x</p>")
-    until(lambda: "resume it in the SES console" in installation.log)
+    mailer = start(ses.url, MAX_SEND_PER_SECOND="200")
+    ids = mailer.accepted(*addresses(20))
+    until(lambda: "resume it in the SES console" in mailer.log)
 
     ses.told()
 

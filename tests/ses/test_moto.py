@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from email import message_from_string, policy
@@ -16,8 +17,11 @@ from mailer_ses.transport import SesTransport
 
 from mailer.mail import Attachment
 from mailer.testing import assert_all_accepted, envelope
+from tests.process.harness import Mailer, addresses
 from tests.ses.test_bodies import AWKWARD
+from tests.ses.test_life import PIXEL
 from tests.ses.test_outcomes import mails
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -57,6 +61,26 @@ def test_a_hundred_mails_arrive_as_they_were_composed(moto: str, transport: SesT
         (got,) = (one for to, one in arrived.items() if mail.recipient in to)
         assert got["subject"] == mail.subject
         assert got["body"] == mail.html
+
+
+def test_a_hundred_mails_posted_arrive_as_they_were_posted(
+    moto: str, start: Callable[..., Mailer]
+) -> None:
+    mailer = start(moto, SES_BULK="0", MAX_SEND_PER_SECOND="200")
+    posted: dict[str, tuple[str, str]] = {}
+    for name, text in AWKWARD.items():
+        people = addresses(100 // len(AWKWARD) + 1, name)
+        mailer.accepted(*people, subject=f"{name} {{{{x}}}}", content=f"<p>{text}</p>")
+        posted |= dict.fromkeys(people, (f"{name} {{{{x}}}}", f"<p>{text}</p>"))
+    assert len(posted) >= 100
+
+    until(lambda: mailer.states() == {"sent": len(posted)}, within_s=30)
+
+    arrived = {one["destinations"]["ToAddresses"][0]: one for one in record(moto, "Message")}
+    for recipient, (subject, html) in posted.items():
+        got = arrived[recipient]
+        assert got["subject"] == subject
+        assert PIXEL.subn("", got["body"]) == (html, 1)
 
 
 def test_a_mail_with_a_file_arrives_as_mime(moto: str, transport: SesTransport) -> None:
