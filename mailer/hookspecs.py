@@ -202,6 +202,16 @@ class Check:
     """What to do about a warning or failure, unless the finding says it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A mail that `mailer doctor --send` sends, and what is to be learnt of it."""
+
+    address: str
+    """One that nobody reads; never used twice."""
+    transport: str
+    expected: EventType
+
+
 @hookspec
 def mailer_settings() -> type:  # type: ignore[empty-body]
     """Declare the plugin's settings: a class, made like `mailer.settings.Settings`.

@@ -6,9 +6,10 @@ The parts are looked at side by side, each for so long at most; none can raise t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, TimeoutError
 from dataclasses import asdict
+from itertools import chain
 from typing import Final
 
 import click
@@ -16,31 +17,45 @@ from rich.text import Text
 
 from mailer import plugins
 from mailer.clock import SystemClock
-from mailer.commands import checks, reach
+from mailer.commands import checks, reach, trial
 from mailer.commands.checks import FAILURE, OK
 from mailer.commands.tables import console, plain
 from mailer.duties import in_background
 from mailer.errors import MailerError, PluginError, SettingsError
-from mailer.hookspecs import Check
+from mailer.hookspecs import Check, Probe
 from mailer.settings import Settings
 from mailer.vocabulary import CheckResult
 
 WITHIN_S: Final = 30.0
 STYLES: Final = {CheckResult.OK: "green", CheckResult.WARNING: "yellow", CheckResult.FAILURE: "red"}
 
+Probes = Callable[[], Sequence[Probe]]
+"""What an option of a plugin's own (`probes`) has sent."""
 Part = Callable[[], Iterable[Check]]
 
 
 @click.command(epilog="\b\nExample:\n  mailer doctor --json | jq '.[] | select(.result != \"ok\")'")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+@click.option(
+    "--patience",
+    type=click.FloatRange(min=1),
+    default=60.0,
+    show_default=True,
+    help="How many seconds mail sent for a trial may take.",
+)
 @click.pass_context
-def doctor(context: click.Context, /, as_json: bool) -> None:
+def doctor(
+    context: click.Context, /, as_json: bool, patience: float, probes: Probes | None = None
+) -> None:
     """Look at everything mail needs on its way, and say what to do about each fault.
 
-    It changes nothing. Exit status 1 when anything has failed.
+    It changes nothing, unless it is to send. Exit status 1 when anything has failed.
     """
     found: list[Check] = []
-    for check in examined(context.obj):
+    checks_made = examined(context.obj)
+    if probes:
+        checks_made = chain(checks_made, _round_trip(context.obj, probes, patience))
+    for check in checks_made:
         found.append(check)
         if not as_json:
             console().print(*_shown(check), sep="\n")
@@ -75,6 +90,13 @@ def examined(load: Callable[[], Settings], within_s: float = WITHIN_S) -> Iterat
     begun = [(name, in_background(_told(name, part))) for name, part in parts]
     for name, told in begun:
         yield from _ended(name, told, within_s)
+
+
+def _round_trip(load: Callable[[], Settings], probes: Probes, patience_s: float) -> Iterator[Check]:
+    try:
+        yield from trial.round_trip(load(), probes(), patience_s)
+    except (MailerError, OSError) as error:
+        yield Check("trial", FAILURE, f"{error}")
 
 
 def _of_plugin(hook: Callable[..., Iterable[Iterable[Check]]], settings: Settings) -> Part:

@@ -135,7 +135,7 @@ def send(
         click.echo(text, err=True)
     parts = list(_parts(addressed.rows, request, key))
     sent = _Sent(addressed.duplicates)
-    api = _api(load(), url, bearer)
+    api = own_api(load(), url, bearer)
     with _progress() as progress:
         bar = progress.add_task("accepted", total=len(addressed.rows))
         for number, part in enumerate(parts, 1):
@@ -270,12 +270,13 @@ def _stopped(error: ApiError, number: int, count: int, part: _Part, sent: _Sent)
     return "\n".join(sentences)
 
 
-def _api(settings: Settings, url: str | None, bearer: str | None) -> Api:
+def own_api(settings: Settings, url: str | None = None, bearer: str | None = None) -> Api:
+    """Mailer's API, with a token or key that its settings give."""
     base_url = url or settings.public_url
     if not re.match(r"https?://[^/]+", base_url):
         raise click.BadParameter("must begin with http:// or https://", param_hint="--url")
     if bearer is None and settings.jwt_secret:
-        bearer = _mint(settings, "mailer send", (Scope.SEND,), OWN_TOKEN_LIFETIME_S)
+        bearer = _mint(settings, "mailer", (Scope.SEND, Scope.READ), OWN_TOKEN_LIFETIME_S)
     return Api(base_url, bearer, settings.api_key)
 
 

@@ -13,11 +13,12 @@ from datetime import UTC, datetime
 import click
 
 from mailer.errors import SettingFault, SettingsError
-from mailer.hookspecs import Access, ProviderEvent, Transport, Worker, hookimpl
+from mailer.hookspecs import Access, Check, ProviderEvent, Transport, Worker, hookimpl
 from mailer.settings import Settings
 from mailer_ses.settings import SesSettings
 
 __all__ = [
+    "mailer_checks",
     "mailer_commands",
     "mailer_notifications",
     "mailer_settings",
@@ -58,9 +59,16 @@ def mailer_commands(cli: click.Group) -> None:
     from mailer_ses.commands import add_options, ses
 
     cli.add_command(ses)
-    suppressions = cli.commands["suppressions"]
-    assert isinstance(suppressions, click.Group)
-    add_options(suppressions)
+    add_options(cli)
+
+
+@hookimpl
+def mailer_checks(settings: Settings) -> Sequence[Check]:
+    if settings.transport != "ses" and not settings.asks_for_ses:
+        return []
+    from mailer_ses import checks, route_checks
+
+    return [*checks.look(settings, datetime.now(UTC)), *route_checks.look(settings)]
 
 
 @hookimpl

@@ -122,10 +122,19 @@ class Client:
 
         All of `request` travels in the body, as it does in the calls that send.
         """
+        return self._made(operation, body=request, members={})
+
+    def ask(self, operation: str, **members: Any) -> dict[str, Any]:
+        """Any other call, whose members botocore puts into path, query or body; as `call`."""
+        return self._made(operation, body={}, members=members)
+
+    def _made(
+        self, operation: str, *, body: Mapping[str, Any], members: Mapping[str, Any]
+    ) -> dict[str, Any]:
         self._thread.body = None
-        self._thread.request = request
+        self._thread.request = body
         try:
-            answer: dict[str, Any] = getattr(self._boto, operation)()
+            answer: dict[str, Any] = getattr(self._boto, operation)(**members)
         except ClientError as error:
             said = error.response
             status = said.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)

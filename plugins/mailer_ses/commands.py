@@ -7,14 +7,17 @@ boto3 is imported when a command runs: the module is read at every start of `mai
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mailer.hookspecs import Probe
 from mailer.mail import Suppression
 from mailer.settings import Settings
+from mailer.vocabulary import EventType
 from mailer_ses.setup_command import setup
 
 if TYPE_CHECKING:
@@ -32,7 +35,7 @@ def ses() -> None:
 def account(load: Callable[[], Settings], /, as_json: bool) -> None:
     """The account mail is sent with: sandbox, rate, quota, standing."""
     client = _client(load())
-    answer = client.call("get_account", {})
+    answer = client.ask("get_account")
     answer.pop("ResponseMetadata", None)
     if as_json:
         click.echo(json.dumps(answer, indent=2, default=str))
@@ -40,14 +43,24 @@ def account(load: Callable[[], Settings], /, as_json: bool) -> None:
         click.echo("\n".join(_lines(client.account.region, answer)))
 
 
-def add_options(suppressions: click.Group) -> None:
-    """`--from-ses` for `import`, `--to-ses` for `export`."""
+def add_options(cli: click.Group) -> None:
+    """`--from-ses` and `--to-ses` for the suppression list, `--send` for the doctor."""
+    suppressions = cli.commands["suppressions"]
+    assert isinstance(suppressions, click.Group)
+    import_, export = (suppressions.commands[name] for name in ("import", "export"))
     options = (
-        ("import", "--from-ses", "source", _from_ses, "Read the list of the SES account instead."),
-        ("export", "--to-ses", "target", _to_ses, "Add to the list of the SES account instead."),
+        (import_, "--from-ses", "source", _from_ses, "Read the list of the SES account instead."),
+        (export, "--to-ses", "target", _to_ses, "Add to the list of the SES account instead."),
+        (
+            cli.commands["doctor"],
+            "--send",
+            "probes",
+            _probes,
+            "Send mail to the SES simulator too.",
+        ),
     )
     for command, name, parameter, function, help_text in options:
-        suppressions.commands[command].params.append(
+        command.params.append(
             click.Option(
                 [name, parameter],
                 is_flag=True,
@@ -77,6 +90,20 @@ def _to_ses(settings: Settings, entries: Iterable[Suppression]) -> str:
         f"{added:,} added to the list of the SES account, {present:,} were on it already; {left:,}"
         " left out, for SES lists bounces and complaints that hold everywhere, and no others"
     )
+
+
+def _probes() -> list[Probe]:
+    """https://docs.aws.amazon.com/ses/latest/dg/send-an-email-from-console.html, the simulator."""
+    label = secrets.token_hex(4)
+    expected = {
+        "success": EventType.DELIVERY,
+        "bounce": EventType.BOUNCE,
+        "complaint": EventType.COMPLAINT,
+    }
+    return [
+        Probe(f"{name}+{label}@simulator.amazonses.com", "ses", event)
+        for name, event in expected.items()
+    ]
 
 
 def _client(settings: Settings) -> Client:

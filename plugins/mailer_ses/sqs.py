@@ -49,7 +49,7 @@ def receive(settings: Settings, access: Access) -> None:
     """The worker: returns when it is to stop."""
     url = str(settings.of(SesSettings).queue_url)
     account = Account.required(settings)
-    account = replace(account, region=_region(url) or account.region)
+    account = replace(account, region=region_of(url) or account.region)
     config = Config(
         connect_timeout=5,
         read_timeout=POLL_S + 15,
@@ -57,6 +57,12 @@ def receive(settings: Settings, access: Access) -> None:
         max_pool_connections=PAGES_AT_ONCE,
     )
     Queue(session(account).client("sqs", config=config), url, partial(_read, settings)).run(access)
+
+
+def region_of(url: str) -> str | None:
+    """The region of a queue at AWS; None when its URL does not name one."""
+    match = re.match(r"https://sqs\.([a-z0-9-]+)\.", url)
+    return match[1] if match else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +224,3 @@ def _pause(access: Access, seconds: float) -> None:
 def _paged(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
     for first in range(0, len(messages), PAGE):
         yield messages[first : first + PAGE]
-
-
-def _region(url: str) -> str | None:
-    match = re.match(r"https://sqs\.([a-z0-9-]+)\.", url)
-    return match[1] if match else None

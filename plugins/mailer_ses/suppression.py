@@ -78,7 +78,7 @@ def _patiently(
 ) -> dict[str, Any]:
     for number in range(TRIES):
         try:
-            return client.call(operation, request)
+            return client.ask(operation, **request)
         except Refused as error:
             too_fast = outcomes.rule_for(error.code, error.words, error.status) is outcomes.TOO_FAST
             if not too_fast or number == TRIES - 1:

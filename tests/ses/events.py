@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,7 +53,7 @@ def mail_object(message_id: str, recipient: str, tags: dict[str, list[str]]) -> 
 
 @dataclass
 class Publisher:
-    """Posts Send and Delivery of each mail, signed, from threads of its own."""
+    """Posts Send of each mail and what became of it, signed, from threads of its own."""
 
     authority: Authority
 
@@ -73,8 +73,8 @@ class Publisher:
                 self.post(url, event("Rendering Failure", about, failure=failure))
                 continue
             self.post(url, event("Send", about, send={}))
-            delivery = {"timestamp": now(), "recipients": [mail.recipient]}
-            self.post(url, event("Delivery", about, delivery=delivery))
+            for message in _ending(mail.recipient, about):
+                self.post(url, message)
 
     def post(self, url: str, message: str) -> int:
         body = self.authority.sign(envelope(message))
@@ -84,3 +84,20 @@ class Publisher:
         with urlopen(request, timeout=15) as answer:
             status: int = answer.status
             return status
+
+
+def _ending(recipient: str, about: dict[str, Any]) -> Iterator[str]:
+    """A delivery; at SES's simulator what the address asks for."""
+    simulated, _, domain = recipient.partition("@")
+    wish = simulated.partition("+")[0] if domain == "simulator.amazonses.com" else "success"
+    each = [{"emailAddress": recipient}]
+    if wish == "bounce":
+        bounce = {"bounceType": "Permanent", "bounceSubType": "General", "bouncedRecipients": each}
+        yield event("Bounce", about, bounce=bounce | {"timestamp": now(), "feedbackId": recipient})
+        return
+    yield event("Delivery", about, delivery={"timestamp": now(), "recipients": [recipient]})
+    if wish == "complaint":
+        complaint = {"complainedRecipients": each, "complaintFeedbackType": "abuse"}
+        yield event(
+            "Complaint", about, complaint=complaint | {"timestamp": now(), "feedbackId": recipient}
+        )

@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from tests.ses.events import Publisher
+from tests.ses.fake_identity import identity
 from tests.ses.fake_setup import ConfigurationSets
 from tests.ses.fake_suppression import SuppressionList
 from tests.ses.mailing import Mail, Refusal, Service
@@ -46,6 +47,7 @@ class Told:
     production: bool = True
     enforcement: str = "HEALTHY"
     verified: list[str] = field(default_factory=lambda: ["example.org", "example.com"])
+    unverified: list[str] = field(default_factory=list)
     configuration_sets: list[str] = field(default_factory=lambda: ["events"])
     inline_templates: bool = True
     bulk_denied: bool = False
@@ -83,6 +85,11 @@ class Fake:
             if told.account_error:
                 raise Refusal(**told.account_error)
             return _Answer(self.service.account(told))
+        if name == "GetEmailIdentity":
+            if name in told.denied:
+                words = f"User: x is not authorized to perform: ses:{name}"
+                raise Refusal(403, "AccessDeniedException", words)
+            return _Answer(identity(request, told))
         with self.lock:
             if self.configuration_sets.answers(name):
                 self.calls.append({"operation": name, "bytes": size, "at": time.monotonic()})
