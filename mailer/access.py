@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from mailer.hookspecs import ProviderEvent
+    from mailer.hookspecs import Event, ProviderEvent
 
 
 class Shelf(Protocol):
@@ -64,6 +64,12 @@ class Access(Protocol):
         """Append to the event log and move the mails; how many were new. On disk when it returns.
 
         Not within `write()`.
+        """
+
+    def events(self, *, after: str = "", limit: int = 100) -> Sequence[Event]:
+        """The first events of the log behind the one with this id, oldest first; none: no more.
+
+        Empty: from the oldest there is.
         """
 
     def wait(self, timeout_s: float) -> None:

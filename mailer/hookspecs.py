@@ -28,8 +28,8 @@ HOOK_API: Final = 1
 """The version of what plugins may use: the hooks below, and the public names of these modules."""
 # fmt: off
 PUBLIC_MODULES: Final = (
-    "endpoints", "errors", "hookspecs", "mail", "mime", "settings", "testing", "variables",
-    "vocabulary",
+    "endpoints", "errors", "hookspecs", "mail", "mime", "records", "settings", "testing",
+    "variables", "vocabulary",
 )
 # fmt: on
 
@@ -166,7 +166,10 @@ class Event:
     """One entry of the event log: something learnt about a mail, or about a whole batch."""
 
     id: str
-    """Its own for ever: the same each time the event is told, here and by the API."""
+    """Its own for ever: the same each time the event is told, here and by the API.
+
+    What stands before its first - is a number that grows with the log.
+    """
     type: EventType
     at_ms: int
     """When it happened, by the clock of `source`."""
@@ -263,6 +266,7 @@ def mailer_commands(cli: click.Group) -> None:
     Called once when `mailer` starts, whichever command it is to run: import what costs time only
     when a command of yours runs. Its click object (`@click.pass_obj`) is the function that reads
     and checks the settings. Any `MailerError` is told as one sentence, with exit status 1.
+    `mailer.records.open_records` gives it your shelf and the event log.
     """
 
 

@@ -6,14 +6,12 @@ its transactions, which it is told to keep short.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Final
 
 from mailer import plugins
 from mailer.asleep import Sleep
 from mailer.clock import Clock, SystemClock
-from mailer.hookspecs import ProviderEvent, Shelf
+from mailer.records import OwnRecords
 from mailer.settings import Settings
 from mailer.store import Store
 from mailer.store.outcomes import rules_of
@@ -36,28 +34,17 @@ def main(settings: Settings, name: str) -> None:
         store.close()
 
 
-class OwnAccess:
+class OwnAccess(OwnRecords):
     """`hookspecs.Access` for one plugin."""
 
     def __init__(self, store: Store, plugin: str, clock: Clock, sleep: Sleep) -> None:
-        self.shelf: Shelf = store.shelf(plugin)
-        self._store = store
-        self._clock = clock
+        super().__init__(store, plugin, clock)
         self._sleep = sleep
         self._seen = store.version()
 
     @property
     def stopping(self) -> bool:
         return self._sleep.stopping
-
-    @contextmanager
-    def write(self) -> Iterator[None]:
-        with self._store.write():
-            yield
-
-    def learn(self, events: Sequence[ProviderEvent]) -> int:
-        with self._store.write():
-            return self._store.events.learn(events, now_ms=self._clock.wall_ms())
 
     def wait(self, timeout_s: float) -> None:
         deadline_us = self._clock.mono_us() + int(timeout_s * 1e6)

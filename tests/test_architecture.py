@@ -22,7 +22,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("plugins", "reporting", "systemd", "wake", "asleep", "confined", "testing"),
     ("retry", "pacing", "tokens", "templates", "mime", "compose"),
     ("store",),
-    ("handover", "allowance", "sender", "sender_process", "worker", "notifier"),
+    ("handover", "allowance", "records", "sender", "sender_process", "worker", "notifier"),
     ("children", "duties", "supervisor"),
     ("api",),
     ("commands",),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import click
 
-from mailer.errors import StoreUnavailable
+from mailer.records import require_database
 from mailer.settings import Settings
 from mailer.store import Store
 from mailer.store.migrate import migrate as migrate_database
@@ -32,15 +32,6 @@ def migrate(load: Callable[[], Settings], /, as_json: bool) -> None:
         click.echo(f"{database}: applied {', '.join(applied)}")
     else:
         click.echo(f"{database}: up to date")
-
-
-def require_database(settings: Settings) -> None:
-    """Raises StoreUnavailable, with the next step, when there is none yet."""
-    path = settings.database_path.absolute()
-    if not path.exists():
-        raise StoreUnavailable(
-            f"{path} does not exist: run `mailer migrate`, or let DATABASE_URL name the right file"
-        )
 
 
 def open_store(settings: Settings) -> Store:

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 import click
 
 from mailer import __version__, plugins
-from mailer.commands.database import require_database
 from mailer.errors import SettingFault, SettingsError
 from mailer.hookspecs import Transport
+from mailer.records import require_database
 from mailer.settings import Settings
 from mailer.store.connection import has_wal_reset_bug, sqlite_version
 from mailer.store.migrate import migrate as migrate_database

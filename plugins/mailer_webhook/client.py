@@ -1,9 +1,7 @@
-"""One POST to an endpoint, from which no receiver can take more than it is given.
+"""Posting to an endpoint, so that no receiver takes more than it is given.
 
-The address connected to is the very one that was checked: a name is resolved once for each
-request, and its addresses are judged by `addresses` before one of them is connected to. Redirects
-are answers like others; the whole request ends within `TIMEOUT_S`, whatever the receiver does, and
-no more is read of its answer than `MAX_ANSWER_BYTES`.
+Redirects are answers like others. Each request ends within `TIMEOUT_S`, whatever the receiver does,
+and no more is read of its answer than `MAX_ANSWER_BYTES`. Whatever goes wrong is an `Answer`.
 """
 
 from __future__ import annotations
@@ -13,150 +11,90 @@ import io
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from ipaddress import ip_address
 from typing import Any, Final
 
-import certifi
-
-from mailer_webhook.addresses import Network, Target, checked_url, may_connect, refusal
+from mailer_webhook.addresses import Target, checked_url
+from mailer_webhook.connecting import Connector, left_s
+from mailer_webhook.schedule import Answer
 
 TIMEOUT_S: Final = 15.0
-CONNECT_TIMEOUT_S: Final = 5.0
-"""For each of a name's addresses."""
 MAX_ANSWER_BYTES: Final = 4 * 1024
 _MAX_HEAD_BYTES: Final = 16 * 1024
 _SHOWN_CHARS: Final = 200
-_ADDRESSES_TRIED: Final = 3
-_HEADERS: Final = {
-    "Content-Type": "application/json",
-    "User-Agent": "mailer",
-    "Connection": "close",
-}
-
-Resolve = Callable[[str, int], Sequence[tuple[Any, ...]]]
-"""Host and port → what `socket.getaddrinfo` gives."""
+_HEADERS: Final = {"Content-Type": "application/json", "User-Agent": "mailer"}
+_STALE: Final = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""How a connection looks that the receiver closed after its last answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of one request."""
+class Session:
+    """Posts to one URL, one after the other, over one connection as long as the receiver keeps it.
 
-    status: int | None
-    """None: no answer came."""
-    detail: str
-    """The receiver's words, or why there are none; for the operator."""
-    retry_after_s: float | None = None
+    Used by one thread; closed by whoever made it.
+    """
 
-    @property
-    def good(self) -> bool:
-        return self.status is not None and 200 <= self.status < 300
-
-
-class Refused(OSError):
-    """None of a name's addresses may be connected to."""
-
-
-def resolve(host: str, port: int) -> Sequence[tuple[Any, ...]]:
-    """Ask the system's resolver."""
-    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-
-
-class Client:
-    """Posts to endpoints; usable by several threads."""
-
-    def __init__(
-        self,
-        allowed: Sequence[Network],
-        *,
-        tls: ssl.SSLContext | None = None,
-        resolve: Resolve = resolve,
-        timeout_s: float = TIMEOUT_S,
-    ) -> None:
-        """Allow the ranges of WEBHOOK_ALLOW_PRIVATE besides public addresses.
-
-        Without `tls`, receivers need a certificate that this machine trusts or a public root does.
-        """
-        self._allowed = allowed
-        self._resolve = resolve
+    def __init__(self, connector: Connector, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._connector = connector
+        self._url = url
         self._timeout_s = timeout_s
-        self._tls = tls or _trusting()
+        self._connection: tuple[Target, socket.socket] | None = None
 
-    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Send a body of JSON; whatever goes wrong is an answer."""
+    def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Send JSON; the answer, or what came instead of one."""
         deadline = time.monotonic() + self._timeout_s
         try:
-            target = checked_url(url, self._allowed)
-            with closing(self._secured(target, deadline)) as sock:
-                connection = self._connection(target)
-                connection.sock = _Bounded(sock, deadline)
-                connection.request("POST", target.path, body, {**_HEADERS, **headers})
-                return _answer(connection.getresponse())
+            if self._connection is not None:
+                try:
+                    return self._exchange(body, headers, deadline)
+                except _STALE:
+                    self.close()
+            return self._exchange(body, headers, deadline)
         except TimeoutError:
-            return Answer(None, f"no answer within {self._timeout_s:g} s")
+            return self._failed(f"no answer within {self._timeout_s:g} s")
         except http.client.RemoteDisconnected:
-            return Answer(None, "the connection was closed without an answer")
+            return self._failed("the connection was closed without an answer")
         except http.client.HTTPException as error:
-            return Answer(None, f"the answer is not HTTP: {type(error).__name__}")
+            return self._failed(f"the answer is not HTTP: {type(error).__name__}")
         except (OSError, ValueError) as error:  # resolving, connecting, TLS, an unfit URL
-            return Answer(None, _printable(getattr(error, "strerror", None) or str(error)))
+            return self._failed(_printable(getattr(error, "strerror", None) or str(error)))
 
-    def _connection(self, target: Target) -> Any:
-        """What speaks HTTP; it gets its socket from outside, and must never make one itself."""
-        connection: http.client.HTTPConnection
+    def close(self) -> None:
+        """Harmless when done twice."""
+        if self._connection is not None:
+            self._connection[1].close()
+        self._connection = None
+
+    def _failed(self, detail: str) -> Answer:
+        self.close()
+        return Answer(None, detail)
+
+    def _exchange(self, body: bytes, headers: Mapping[str, str], deadline: float) -> Answer:
+        if self._connection is None:
+            target = checked_url(self._url, self._connector.allowed)
+            self._connection = (target, self._connector.connect(target, deadline))
+        target, sock = self._connection
+        speaking = self._http(target)
+        speaking.sock = _Bounded(sock, deadline)
+        speaking.request("POST", target.path, body, {**_HEADERS, **headers})
+        response = speaking.getresponse()
+        answer = _answer(response)
+        if response.will_close or not response.isclosed():
+            self.close()
+        return answer
+
+    def _http(self, target: Target) -> Any:
+        """What speaks HTTP; it is given its socket, and must never make one itself."""
+        speaking: http.client.HTTPConnection
         if target.tls:
-            connection = http.client.HTTPSConnection(target.host, target.port, context=self._tls)
-        else:
-            connection = http.client.HTTPConnection(target.host, target.port)
-        connection.auto_open = 0
-        return connection
-
-    def _secured(self, target: Target, deadline: float) -> socket.socket:
-        sock = self._connect(target, deadline)
-        if not target.tls:
-            return sock
-        try:
-            sock.settimeout(_left(deadline))
-            return self._tls.wrap_socket(sock, server_hostname=target.host)
-        except BaseException:
-            sock.close()
-            raise
-
-    def _connect(self, target: Target, deadline: float) -> socket.socket:
-        """Connect to an address that may be connected to; the first error when none answers."""
-        found = self._resolve(target.host, target.port)
-        judged = [(entry, ip_address(entry[4][0])) for entry in found]
-        fit = [
-            entry
-            for entry, address in judged
-            if may_connect(address, self._allowed, tls=target.tls)
-        ]
-        if not fit:
-            raise Refused(
-                refusal(judged[0][1], tls=target.tls) if judged else "its host has no address"
+            speaking = http.client.HTTPSConnection(
+                target.host, target.port, context=self._connector.tls
             )
-        failures = []
-        for family, kind, protocol, _, where in fit[:_ADDRESSES_TRIED]:
-            sock = socket.socket(family, kind, protocol)
-            try:
-                sock.settimeout(min(_left(deadline), CONNECT_TIMEOUT_S))
-                sock.connect(where)
-            except OSError as error:
-                sock.close()
-                failures.append(error)
-            else:
-                return sock
-        raise failures[0]
-
-
-def _trusting() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.load_verify_locations(certifi.where())
-    return context
+        else:
+            speaking = http.client.HTTPConnection(target.host, target.port)
+        speaking.auto_open = 0
+        return speaking
 
 
 class _Bounded:
@@ -167,14 +105,14 @@ class _Bounded:
         self._deadline = deadline
 
     def sendall(self, data: Any) -> None:
-        self._sock.settimeout(_left(self._deadline))
+        self._sock.settimeout(left_s(self._deadline))
         self._sock.sendall(data)
 
     def makefile(self, mode: str) -> io.BufferedReader:
         return io.BufferedReader(_Incoming(self._sock, self._deadline))
 
     def close(self) -> None:
-        """http.client closes before it reads the answer; the socket is closed by its owner."""
+        """http.client closes before it reads the answer; the session closes the socket itself."""
 
 
 class _Incoming(io.RawIOBase):
@@ -192,17 +130,10 @@ class _Incoming(io.RawIOBase):
         view = memoryview(buffer)[: self._room]
         if not len(view):
             raise http.client.LineTooLong("answer")
-        self._sock.settimeout(_left(self._deadline))
+        self._sock.settimeout(left_s(self._deadline))
         count = self._sock.recv_into(view)
         self._room -= count
         return count
-
-
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
 
 
 def _answer(response: http.client.HTTPResponse) -> Answer:

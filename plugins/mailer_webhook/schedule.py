@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from mailer_webhook.client import Answer
-
 WAITS_S: Final = (5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 12 * 3600)
 """The wait after the first failure, the second, …; the last one from then on."""
 JITTER: Final = 0.1
@@ -26,6 +24,21 @@ FAILURES_TO_PROBE: Final = 3
 """After so many in a row an endpoint is asked one request at a time, with pauses between."""
 FIRST_PAUSE_S: Final = 5
 LONGEST_PAUSE_S: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of one request."""
+
+    status: int | None
+    """None: no answer came."""
+    detail: str
+    """The receiver's words, or why there are none; for the operator."""
+    retry_after_s: float | None = None
+
+    @property
+    def good(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
 
 
 class Fate(StrEnum):

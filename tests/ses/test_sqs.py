@@ -20,7 +20,7 @@ from mailer_ses.settings import SesSettings
 from mailer_ses.sqs import MAX_AGE, Message, Queue, _read
 
 from mailer.errors import SettingsError, StoreUnavailable
-from mailer.hookspecs import ProviderEvent, Shelf
+from mailer.hookspecs import Event, ProviderEvent, Shelf
 from mailer.settings import Settings, load
 from mailer.vocabulary import EventType
 from tests.installation import free_port
@@ -51,6 +51,9 @@ class Room:
             raise self._faults.pop(0)
         self.learnt += events
         return len(events)
+
+    def events(self, *, after: str = "", limit: int = 100) -> Sequence[Event]:
+        raise NotImplementedError
 
     def wait(self, timeout_s: float) -> None:
         self._woken.wait(timeout_s)

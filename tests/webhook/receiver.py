@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ from standardwebhooks import Webhook
 
 BIG_BYTES = 32_000_000
 """More than the buffers of the system hold."""
+
+_EVENT_ID = re.compile('"data":{"id":"([^"]+)"')
 
 Behaviour = Callable[["Receiver", socket.socket], None]
 
@@ -64,15 +68,28 @@ def drip(receiver: Receiver, sock: socket.socket) -> None:
 
 
 def close(receiver: Receiver, sock: socket.socket) -> None:
-    pass
+    sock.shutdown(socket.SHUT_RDWR)
+
+
+def then_close(first: Behaviour) -> Behaviour:
+    """Answer, and close the connection without having said so."""
+
+    def behave(receiver: Receiver, sock: socket.socket) -> None:
+        first(receiver, sock)
+        close(receiver, sock)
+        receiver.closed.set()
+
+    return behave
 
 
 def reset(receiver: Receiver, sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    raise ConnectionResetError
 
 
 def babble(receiver: Receiver, sock: socket.socket) -> None:
     sock.sendall(b"220 mail.example.com ESMTP\r\n")
+    close(receiver, sock)
 
 
 def endless_headers(receiver: Receiver, sock: socket.socket) -> None:
@@ -121,14 +138,17 @@ WRONG: dict[str, Behaviour] = {
 
 
 class Receiver:
-    """Listens until closed; each connection brings one request."""
+    """Listens until closed; a connection may bring several requests."""
 
     def __init__(self, behaviour: Behaviour = GOOD, tls: ssl.SSLContext | None = None) -> None:
         self.behaviour = behaviour
+        self.behaviour_for: Callable[[Delivery], Behaviour] = lambda _: self.behaviour
         self.deliveries: list[Delivery] = []
+        self.event_ids: set[str] = set()
         self.connections = 0
         self.sent_bytes = 0
         self.ending = threading.Event()
+        self.closed = threading.Event()
         self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port: int = self._listener.getsockname()[1]
@@ -162,15 +182,29 @@ class Receiver:
             if self._tls:
                 sock = self._tls.wrap_socket(sock, server_side=True)
             with sock, sock.makefile("rb") as incoming:
-                self.deliveries.append(_read(incoming))
-                self.behaviour(self, sock)
+                while (delivery := _read(incoming)) is not None:
+                    self.deliveries.append(delivery)
+                    self.event_ids.update(_EVENT_ID.findall(delivery.body.decode()))
+                    self.behaviour_for(delivery)(self, sock)
 
 
-def _read(incoming: IO[bytes]) -> Delivery:
-    method, path, _ = incoming.readline().decode().split()
+def _read(incoming: IO[bytes]) -> Delivery | None:
+    """The next whole request; None when the sender is gone."""
+    start = incoming.readline().decode()
+    if not start:
+        return None
+    method, path, _ = start.split()
     assert method == "POST"
     head = b""
     while (line := incoming.readline()).strip():
         head += line
+    if not line:
+        return None
     headers = {name.lower(): value for name, value in BytesParser().parsebytes(head).items()}
-    return Delivery(path, headers, incoming.read(int(headers["content-length"])))
+    length = int(headers["content-length"])
+    body = incoming.read(length)
+    return Delivery(path, headers, body) if len(body) == length else None
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from mailer_webhook.client import Answer
-from mailer_webhook.schedule import Fate, Health, decide
+from mailer_webhook.schedule import Answer, Fate, Health, decide
 
 DAY_MS = 86_400_000
 START_MS = 1_900_000_000_000

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 from ipaddress import ip_network
 from typing import Any
 
 import pytest
-from mailer_webhook.client import Client, resolve
+from mailer_webhook.client import Session
+from mailer_webhook.connecting import Connector, resolve
+from mailer_webhook.schedule import Answer
 
 from tests.webhook import receiver as r
 from tests.webhook.receiver import Receiver
@@ -43,17 +46,18 @@ def canary() -> Iterator[Receiver]:
         yield made
 
 
-def visit(url: str, client: Client) -> Any:
-    return client.post(url, b"{}", {})
+def visit(url: str, connector: Connector, timeout_s: float = 5) -> Answer:
+    with closing(Session(connector, url, timeout_s=timeout_s)) as session:
+        return session.post(b"{}", {})
 
 
 @pytest.mark.parametrize("url", REACHES_LOOPBACK)
 def test_a_url_that_means_this_machine(canary: Receiver, url: str) -> None:
     url = url.format(port=canary.port)
-    assert not visit(url, Client(ELSEWHERE)).good
-    assert not visit(url.replace("http:", "https:"), Client(())).good
+    assert not visit(url, Connector(ELSEWHERE)).good
+    assert not visit(url.replace("http:", "https:"), Connector(())).good
     assert canary.connections == 0
-    assert visit(url, Client(LOOPBACK)).good
+    assert visit(url, Connector(LOOPBACK)).good
     assert canary.connections == 1
 
 
@@ -63,11 +67,11 @@ def test_an_address_in_clothes(canary: Receiver, host: str) -> None:
         return resolve(host, port)
 
     assert as_the_system_does("", 1)[0][4][0] == "127.0.0.1"
-    assert not visit(f"http://{host}:{canary.port}/", Client(ELSEWHERE)).good
+    assert not visit(f"http://{host}:{canary.port}/", Connector(ELSEWHERE)).good
     url = f"http://hook.example.com:{canary.port}/"
-    assert not visit(url, Client(ELSEWHERE, resolve=as_the_system_does)).good
+    assert not visit(url, Connector(ELSEWHERE, resolve=as_the_system_does)).good
     assert canary.connections == 0
-    assert visit(url, Client(LOOPBACK, resolve=as_the_system_does)).good
+    assert visit(url, Connector(LOOPBACK, resolve=as_the_system_does)).good
 
 
 def entry(address: str, port: int) -> tuple[Any, ...]:
@@ -87,15 +91,15 @@ class Rebinding:
         return [entry(self.answers.pop() if self.answers else "127.0.0.1", port)]
 
 
-def test_a_name_is_resolved_once_for_each_request(canary: Receiver) -> None:
+def test_a_name_is_resolved_once_for_each_connection(canary: Receiver) -> None:
     """The address that was checked is the one connected to: 127.8.8.8 here, which is open."""
     rebinding = Rebinding("127.8.8.8")
-    client = Client((ip_network("127.8.8.8/32"),), resolve=rebinding, timeout_s=1)
+    connector = Connector((ip_network("127.8.8.8/32"),), resolve=rebinding)
     url = f"http://hook.example.com:{canary.port}/"
-    answer = visit(url, client)
+    answer = visit(url, connector)
     assert rebinding.asked == 1
     assert answer.detail == "Connection refused"  # by 127.8.8.8, where nobody listens
-    assert "not within WEBHOOK_ALLOW_PRIVATE" in visit(url, client).detail
+    assert "not within WEBHOOK_ALLOW_PRIVATE" in visit(url, connector).detail
     assert canary.connections == 0
 
 
@@ -116,12 +120,11 @@ def test_a_client_that_checks_and_then_connects_by_name_would_be_fooled(canary: 
     "found", [("10.0.0.1", "127.0.0.1"), ("127.0.0.1", "::1"), ("169.254.169.254", "fd00:ec2::254")]
 )
 def test_of_several_addresses_only_those_that_may_be(canary: Receiver, found: Any) -> None:
-    client = Client(
+    connector = Connector(
         (ip_network("10.0.0.1/32"),),
         resolve=lambda host, port: [entry(address, port) for address in found],
-        timeout_s=0.3,
     )
-    assert not visit(f"http://hook.example.com:{canary.port}/", client).good
+    assert not visit(f"http://hook.example.com:{canary.port}/", connector, timeout_s=0.3).good
     assert canary.connections == 0
 
 
@@ -129,7 +132,7 @@ def test_of_several_addresses_only_those_that_may_be(canary: Receiver, found: An
 def test_a_redirect_is_an_answer_like_others(canary: Receiver, code: int) -> None:
     location = f"Location: http://127.0.0.1:{canary.port}/"
     with Receiver(r.status(f"{code} Elsewhere", location)) as receiver:
-        answer = visit(receiver.url, Client(LOOPBACK))  # even where the target is open
+        answer = visit(receiver.url, Connector(LOOPBACK))  # even where the target is open
         assert (answer.good, answer.status) == (False, code)
         assert receiver.connections == 1
     assert canary.connections == 0
@@ -142,5 +145,5 @@ def test_no_proxy_of_the_environment_is_asked(
     for name in ("http_proxy", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{canary.port}")
     with Receiver() as receiver:
-        assert visit(receiver.url, Client(LOOPBACK)).good
+        assert visit(receiver.url, Connector(LOOPBACK)).good
     assert canary.connections == 0
