@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The whole test run. Arguments go to pytest.
+# The whole test run: first what may run beside other tests, on all cores, then what measures time,
+# alone. With arguments it is one run of pytest, to which they go.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
@@ -8,4 +9,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 install_packages curl e2fsprogs gcc libc6-dev postfix sqlite3 strace util-linux
 install_python_environment test
 cd "$root"
-exec "$python" -m pytest "$@"
+[ $# -eq 0 ] || exec "$python" -m pytest "$@"
+failed=0
+"$python" -m pytest -m "not alone" -n "$(nproc)" --dist loadfile --no-loadscope-reorder || failed=1
+"$python" -m pytest -m alone || failed=1
+exit $failed

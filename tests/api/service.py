@@ -21,6 +21,7 @@ from mailer.store import Store
 from mailer.store.migrate import migrate
 from mailer.store.outcomes import Rules
 from mailer.vocabulary import UncertainPolicy
+from tests.installation import free_port
 from tests.waiting import until
 from tests.weakened import Protection, mailer_command
 
@@ -61,7 +62,7 @@ class Service:
         self.directory = directory
         self.database = directory / "mailer.db"
         self.log_path = directory / "api.log"
-        self.port = _free_port()
+        self.port = free_port()
         self._disk_bytes = disk_bytes
         self._serve = mailer_command("serve", without=without)
         if disk_bytes is None and not self.database.exists():
@@ -173,10 +174,3 @@ class Service:
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
-
-
-def _free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -16,6 +16,8 @@ from contextlib import closing
 from http.client import HTTPConnection
 from itertools import islice
 
+import pytest
+
 from mailer import tokens
 from mailer.api.tracking import PIXEL
 from tests import weakened
@@ -98,6 +100,7 @@ def request(token: str) -> bytes:
     return f"{head}User-Agent: {BROWSER['User-Agent']}\r\n\r\n".encode()
 
 
+@pytest.mark.alone
 def test_a_token_takes_as_long_for_a_known_mail_as_for_an_unknown_one(
     serve: Callable[..., Service],
 ) -> None:
@@ -110,6 +113,7 @@ def test_a_token_takes_as_long_for_a_known_mail_as_for_an_unknown_one(
     assert abs(of_signed) <= SAME_TIME
 
 
+@pytest.mark.alone
 def test_control_a_server_that_looks_for_the_mail_first_takes_longer(
     serve: Callable[..., Service],
 ) -> None:

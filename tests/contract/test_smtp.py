@@ -173,6 +173,7 @@ def test_only_silence_after_the_data_leaves_the_outcome_open(
         session.close()
 
 
+@pytest.mark.alone
 def test_a_server_that_stops_reading_the_data_leaves_the_outcome_open() -> None:
     with serving(reads_data=False, timeout_s=SHORT_S) as (_, transport):
         session = transport.open()

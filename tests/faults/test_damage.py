@@ -44,7 +44,7 @@ def intact(populated: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return sent
 
 
-@pytest.mark.rounds(200)
+@pytest.mark.rounds(10 * len(ANYWHERE))
 def test_nothing_altered_is_sent(
     populated: Path, intact: dict[str, bytes], tmp_path: Path, round_: int
 ) -> None:

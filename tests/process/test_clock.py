@@ -71,6 +71,7 @@ STEPS = {
 }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("step", STEPS if FULL else ["an hour", "1970", "2106"])
 def test_sending_goes_on_at_the_limit(start: Start, wall_clock: WallClock, step: str) -> None:
     mailer = start(MAX_SEND_PER_SECOND=str(RATE), **wall_clock.environ)

@@ -14,6 +14,8 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
+import pytest
+
 from tests.counts import FULL
 from tests.process.harness import CLOCK, Mailer, Sink, addresses
 from tests.waiting import until
@@ -158,6 +160,7 @@ def in_call(mailer: Mailer) -> int:
     return int(mails)
 
 
+@pytest.mark.alone
 def test_a_killed_sender_is_replaced_within_a_second(start: Start) -> None:
     mailer = start(MAX_SEND_PER_SECOND="100")
     mailer.accepted(*addresses(1_000))

@@ -15,6 +15,8 @@ from tests.counts import FULL
 from tests.process.harness import CLOCK, Mailer, addresses, most_in_a_second
 from tests.waiting import until
 
+pytestmark = pytest.mark.alone
+
 Start = Callable[..., Mailer]
 
 BURST_S = 12 if FULL else 4

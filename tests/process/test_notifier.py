@@ -29,6 +29,8 @@ from tests.counts import FULL, often
 from tests.process.harness import LISTENERS, Mailer, addresses
 from tests.waiting import until
 
+pytestmark = pytest.mark.alone
+
 PLUGINS = ("one", "two", "bad")
 RATE = 100
 TRIES = 2

@@ -7,10 +7,14 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from mailer.wake import wake_directory
 from tests.counts import FULL
 from tests.process.harness import CLOCK, Mailer, addresses
 from tests.waiting import until
+
+pytestmark = pytest.mark.alone
 
 Start = Callable[..., Mailer]
 

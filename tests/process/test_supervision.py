@@ -24,7 +24,7 @@ from tests.waiting import until
 Start = Callable[..., Mailer]
 
 LEASE_S = LEASE_US / 1e6
-TERMS = 50 if FULL else 5
+TERMS = 50 if FULL else 3
 RATE = 100
 
 
