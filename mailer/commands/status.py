@@ -15,6 +15,7 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from mailer.allowance import rate_per_second
 from mailer.api import times
 from mailer.clock import Clock, SystemClock
 from mailer.commands.database import open_store
@@ -60,6 +61,7 @@ def look(store: Store, settings: Settings, clock: Clock) -> dict[str, Any]:
     now_ms, now_us = clock.wall_ms(), clock.mono_us()
     depths = store.status.depths()
     oldest_ms = store.status.oldest_due_at_ms(now_ms)
+    limit = rate_per_second(settings, store.transports.get(settings.transport_name), now_us)
     return {
         "at": times.written(now_ms),
         "database": str(store.path),
@@ -83,11 +85,12 @@ def look(store: Store, settings: Settings, clock: Clock) -> dict[str, Any]:
         },
         "rate": {
             "last_second": store.status.handed_over(now_us - 1_000_000)
-            if settings.max_send_per_second
+            if limit
             else None,  # without a limit no slots are kept
             "last_hour": store.transports.sent_since(now_ms // 60_000 - 60),
             "last_24h": store.transports.sent_since(now_ms // 60_000 - 24 * 60),
             "max_per_second": settings.max_send_per_second,
+            "limit_per_second": limit,  # the provider's, or learnt of it, where that is lower
         },
         "blocked": [
             {
@@ -177,8 +180,8 @@ def _shown(seen: dict[str, Any]) -> RenderableType:
 
 def _lines(seen: dict[str, Any]) -> Iterator[str]:
     queue, rate = seen["queue"], seen["rate"]
-    limit = rate["max_per_second"]
-    now = "no limit" if limit is None else f"{rate['last_second']}/s (at most {limit:g})"
+    limit = rate["limit_per_second"]
+    now = "no limit" if limit is None else f"{rate['last_second']}/s (at most {round(limit, 1):g})"
     lanes = ", ".join(f"{x['transport']} {x['lane']} {x['mails']:,}" for x in queue["lanes"])
     senders = [f"{s['pid']}{'' if s['alive'] else ' (gone)'}" for s in seen["senders"]]
     yield f"queue     {queue['waiting']:,} waiting" + (f" ({lanes})" if lanes else "")
