@@ -194,9 +194,7 @@ class Notifier:
         if failure is None:
             return
         if given_up:
-            log.error(
-                "%s failed at event %d for good; it is put aside", self._plugin, failure.event
-            )
+            log.error("event %d is put aside: see `mailer events dead`", failure.event)
             self._cursors.put_aside(self._plugin, failure, now_ms=self._clock.wall_ms())
         else:
             self._note(failure)
