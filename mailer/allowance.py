@@ -42,6 +42,8 @@ def allowance(
     """Over all transports. Mail that must be sent alone is asked for when nothing else runs."""
     if not store.housekeeping.has_reserve():
         return Allowance()  # without room to record outcomes, nothing may be handed over
+    if store.hold.is_on():
+        return Allowance()
     if takes_alone:
         lonely = next((one for one in sessions if store.queue.has_alone(one.name)), None)
         if lonely is not None and _usable(store, lonely, now_us):

@@ -11,6 +11,7 @@ import click
 from pluggy import PluginManager
 
 from mailer import __version__, plugins
+from mailer.commands.backup import backup, release, restore
 from mailer.commands.database import migrate
 from mailer.commands.doctor import doctor
 from mailer.commands.events import events
@@ -33,8 +34,9 @@ def cli() -> None:
 
 
 _processes = (run, serve, supervise, sender, notifier, worker)
+_database = (migrate, backup, restore, release)
 _mail = (token, send, status, show, events, suppressions)
-for _command in (*_processes, migrate, *_mail, doctor, config, installed, systemd):
+for _command in (*_processes, *_database, *_mail, doctor, config, installed, systemd):
     cli.add_command(_command)
 
 

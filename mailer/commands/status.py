@@ -62,6 +62,7 @@ def look(store: Store, settings: Settings, clock: Clock) -> dict[str, Any]:
     depths = store.status.depths()
     oldest_ms = store.status.oldest_due_at_ms(now_ms)
     limit = rate_per_second(settings, store.transports.get(settings.transport_name), now_us)
+    held = store.hold.get()
     return {
         "at": times.written(now_ms),
         "database": str(store.path),
@@ -75,6 +76,7 @@ def look(store: Store, settings: Settings, clock: Clock) -> dict[str, Any]:
             "reserve": store.housekeeping.has_reserve(),
         },
         "transport": settings.transport_name,
+        "held_since": times.written_or_none(held.since_ms if held else None),
         "queue": {
             "waiting": sum(depth.mails for depth in depths),
             "behind_s": (now_ms - oldest_ms) / 1000 if oldest_ms is not None else 0,
@@ -207,6 +209,11 @@ def _told(plugin: dict[str, Any]) -> Iterator[str]:
 
 
 def _warnings(seen: dict[str, Any]) -> Iterator[Text]:
+    if seen["held_since"]:
+        yield plain(
+            f"held      since {seen['held_since']}, restored from a back-up: nothing is sent until"
+            " `mailer release`"
+        )
     for block in seen["blocked"]:
         yield plain(f"blocked   {block['transport']} for {block['for_s']:.0f} s: {block['reason']}")
     if seen["disk"]["nearly_full"]:

@@ -15,6 +15,7 @@ from mailer.store.batches import Batches
 from mailer.store.connection import Database
 from mailer.store.cursors import Cursors
 from mailer.store.events import Events
+from mailer.store.hold import Hold
 from mailer.store.housekeeping import Housekeeping
 from mailer.store.idempotency import Idempotency
 from mailer.store.log import Log
@@ -49,6 +50,7 @@ class Store:
         self.log = Log(self._db)
         self.cursors = Cursors(self._db, self.log)
         self.events = Events(self._db)
+        self.hold = Hold(self._db)
         self.housekeeping = Housekeeping(self._db)
         self.idempotency = Idempotency(self._db)
         self.mails = Mails(self._db)

@@ -36,6 +36,9 @@ BUSY_TIMEOUT_MS: Final = 5_000
 of our own, since SQLite's way of waiting is not fair."""
 LOCK_RETRY_S: Final = 0.001
 
+PARTS: Final = ("", "-wal", "-shm", "-journal")
+"""A database's files, by what their names end in."""
+
 # The lock file's two lines: the number of the last commit, and who took the lock last.
 _HOLDER_OFFSET: Final = 21
 
@@ -91,7 +94,7 @@ class Database:
     def _connection(self) -> sqlite3.Connection:
         """The connection; a new one when the last was given up after an I/O error."""
         if self._open is None:
-            with _translated(self.path):
+            with translated(self.path):
                 self._open = sqlite3.connect(
                     self.path, isolation_level=None, check_same_thread=False
                 )
@@ -155,7 +158,7 @@ class Database:
         """
         if self._writing:
             raise RuntimeError("write() does not nest; use savepoint()")
-        with self.locked(), _translated(self.path):
+        with self.locked(), translated(self.path):
             self._writing = True
             try:
                 self._begin()
@@ -230,7 +233,7 @@ class Database:
 
     def migrate(self, migrations: Migrations) -> list[str]:
         """Apply what is missing, each migration in a transaction of its own; their names."""
-        with self.locked(), _translated(self.path):
+        with self.locked(), translated(self.path):
             connection = self._connection
             connection.execute("PRAGMA query_only = OFF")
             connection.execute("PRAGMA journal_mode = WAL")
@@ -242,24 +245,24 @@ class Database:
 
     def run(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> int:
         """Execute one statement; the number of rows it changed."""
-        with _translated(self.path):
+        with translated(self.path):
             return self._connection.execute(sql, parameters).rowcount
 
     def insert(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> int:
         """Execute one INSERT; the new row's id."""
-        with _translated(self.path):
+        with translated(self.path):
             return self._connection.execute(sql, parameters).lastrowid or 0
 
     def many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        with _translated(self.path):
+        with translated(self.path):
             self._connection.executemany(sql, rows)
 
     def all(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[Row]:
-        with _translated(self.path):
+        with translated(self.path):
             return self._connection.execute(sql, parameters).fetchall()
 
     def one(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> Row | None:
-        with _translated(self.path):
+        with translated(self.path):
             row: Row | None = self._connection.execute(sql, parameters).fetchone()
             return row
 
@@ -308,7 +311,7 @@ def _code(error: sqlite3.Error) -> int:
 
 
 @contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def translated(path: Path) -> Iterator[None]:
     """No SQLite error leaves the store: it becomes a sentence of ours."""
     try:
         yield

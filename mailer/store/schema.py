@@ -330,3 +330,10 @@ CREATE INDEX dead_letters_retry ON dead_letters (plugin, event) WHERE retry = 1;
 
 CREATE INDEX dead_letters_age ON dead_letters (failed_at_ms)
 """
+
+
+@migrations()
+def m006_hold(db: sqlite_utils.Database) -> None:
+    db.execute("ALTER TABLE meta ADD COLUMN backed_up_at_ms INTEGER")
+    db.execute("ALTER TABLE meta ADD COLUMN held_since_ms INTEGER")
+    db.execute("ALTER TABLE meta ADD COLUMN held_after_event INTEGER")
