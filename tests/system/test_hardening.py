@@ -16,7 +16,13 @@ import pytest
 from tests.system.machine import Machine
 
 PROBE = Path(__file__).parent / "probe.py"
-SERVICES = ("mailer-api", "mailer-supervisor", "mailer-migrate", "mailer-failure@x")
+SERVICES = (
+    "mailer-api",
+    "mailer-supervisor",
+    "mailer-migrate",
+    "mailer-backup",
+    "mailer-failure@x",
+)
 STATE = "/var/lib/mailer"
 PRIVATE = {"/tmp", "/var/tmp"}
 METADATA = "169.254.169.254"
