@@ -14,8 +14,9 @@ import click
 
 from mailer.api import times
 from mailer.clock import SystemClock
-from mailer.commands.database import open_store, require_database
+from mailer.commands.database import open_store
 from mailer.commands.tables import console, table
+from mailer.records import require_database
 from mailer.settings import Settings
 from mailer.store.backup import back_up
 from mailer.store.backup import restore as restore_database
