@@ -48,9 +48,15 @@ ENTRY_POINTS = frozenset({"mailer.__main__", "mailer.asgi"})
 MAX_MODULE_LINES = 350
 MAX_FUNCTION_LINES = 60
 MAY_SLEEP = frozenset(
-    {"tests.waiting", "tests.process.plugins.recorder", "tests.process.listeners.listeners"}
+    {
+        "tests.waiting",
+        "tests.process.plugins.recorder",
+        "tests.process.listeners.listeners",
+        "tests.bench.pacing",
+        "tests.bench.standing",
+    }
 )
-"""The one place that polls, and plugins that are slow on purpose."""
+"""The one place that polls, plugins slow on purpose, and benchmarks that measure over a time."""
 
 Rule = Callable[[str, ast.Module], Iterator[str]]
 
