@@ -287,6 +287,7 @@ def test_mails_that_no_one_can_write_are_rejected_alone(
     assert len(ses.mails()) == 1
 
 
+@pytest.mark.alone
 def test_mails_without_bulk_leave_side_by_side(ses: FakeSes, transport: SesTransport) -> None:
     ses.told(latency_s=0.1)
     file = Attachment("a.txt", "text/plain", b"x")

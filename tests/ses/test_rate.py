@@ -30,6 +30,7 @@ def fault(call: int) -> dict[str, Any]:
     return {"entries": {"0": "TRANSIENT_FAILURE"}} if call % 40 == 20 else {}
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(900)
 def test_a_rate_below_what_the_account_says_is_learnt(ses: FakeSes, start: Start) -> None:
     calls = LASTS_S * 20
