@@ -265,17 +265,18 @@ def _differing(there: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str,
     return {
         name: value
         for name, value in wanted.items()
-        if not _same(_parsed(there.get(name, "")), _parsed(value), exactly=name == "Policy")
+        if not _holds(_parsed(value), _parsed(there.get(name, "")))
     }
 
 
-def _same(there: Any, wanted: Any, *, exactly: bool) -> bool:
-    """AWS may add members with its defaults, but to a policy nothing may be added."""
-    if isinstance(there, dict) and isinstance(wanted, dict):
-        if exactly and there.keys() != wanted.keys():
-            return False
-        return all(_same(there.get(k), v, exactly=exactly) for k, v in wanted.items())
-    return bool(there == wanted)
+def _holds(wanted: Any, there: Any) -> bool:
+    """Whether all that is wanted is there; AWS may add members with its defaults.
+
+    A policy's statements are a list, to which nothing may be added.
+    """
+    if isinstance(wanted, dict) and isinstance(there, dict):
+        return all(_holds(value, there.get(name)) for name, value in wanted.items())
+    return bool(wanted == there)
 
 
 def _parsed(value: str) -> Any:

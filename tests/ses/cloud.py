@@ -35,7 +35,13 @@ class Cloud:
     @lru_cache(maxsize=16)  # noqa: B019 - there is one Cloud in a test run
     def client(self, service: str) -> Any:
         url = self.ses_url if service == "sesv2" else self.moto_url
-        return boto3.client(service, region_name=REGION, endpoint_url=url)
+        return boto3.client(
+            service,
+            region_name=REGION,
+            endpoint_url=url,
+            aws_access_key_id="AKIATEST",
+            aws_secret_access_key="secret",
+        )
 
     def reset(self) -> None:
         """Everything in moto is gone."""

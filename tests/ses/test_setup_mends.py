@@ -45,6 +45,12 @@ def _open_to_all(arn: str, action: str) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
+def _with_a_statement_more() -> str:
+    policy = json.loads(BY_QUEUE.queue_attributes()["Policy"])
+    policy["Statement"] += json.loads(_open_to_all(BY_QUEUE.queue_arn, "sqs:*"))["Statement"]
+    return json.dumps(policy)
+
+
 BREAKS: dict[str, tuple[Callable[[Cloud], object], str]] = {
     "no subscription": (_delete_subscription, "subscribe arn:aws:sqs"),
     "raw delivery": (
@@ -67,6 +73,10 @@ BREAKS: dict[str, tuple[Callable[[Cloud], object], str]] = {
         lambda cloud: _set_queue(
             cloud, "mailer-events", "Policy", _open_to_all(BY_QUEUE.queue_arn, "sqs:*")
         ),
+        "mend the SQS queue mailer-events: Policy",
+    ),
+    "one statement too many": (
+        lambda cloud: _set_queue(cloud, "mailer-events", "Policy", _with_a_statement_more()),
         "mend the SQS queue mailer-events: Policy",
     ),
     "short retention": (

@@ -267,7 +267,7 @@ def test_faults_of_the_network_back_off(queue: Filled, caplog: pytest.LogCapture
     )
     room = Room()
     reader = Counting(nobody, queue.url, partial(_read, queue.settings))
-    running = threading.Thread(target=reader.run, args=(room,))
+    running = threading.Thread(target=reader.run, args=(room,), daemon=True)
     began_s = time.monotonic()
     running.start()
     until(lambda: reader.receives == 3, within_s=20)

@@ -16,7 +16,6 @@ from tests.process.harness import Mailer, addresses
 from tests.ses.authority import Authority
 from tests.ses.between import DELETE, RECEIVE, Between
 from tests.ses.cloud import Cloud
-from tests.ses.conftest import set_credentials
 from tests.ses.events import event, mail_object, now
 from tests.ses.harness import FakeSes
 from tests.ses.test_setup import BY_QUEUE
@@ -79,26 +78,26 @@ def installed(
     directory = tmp_path_factory.mktemp("queue")
     authority = Authority.make(directory)
     between = Between(moto_url, partial(signed_over, authority))
-    with pytest.MonkeyPatch.context() as environment:
-        set_credentials(environment)
-        aws = Aws(*(cloud.client(name) for name in ("sesv2", "sns", "sqs", "sts")))
-        for change in changes(aws, BY_QUEUE):
-            change.make()
-        url = queue_url(aws, BY_QUEUE)
-        aws.sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "1"})
-        settings: dict[str, Any] = {
-            **cloud.environ,
-            "AWS_ENDPOINT_URL_SQS": between.url,
-            "MAX_SEND_PER_SECOND": "unlimited",
-            "SQS_QUEUE_URL": url,
-            "SNS_TOPIC_ARNS": BY_QUEUE.topic_arn,
-            "SNS_CERT_DIR": str(directory),
-        }
-        mailer = Mailer(directory, **settings)
+    aws = Aws(*(cloud.client(name) for name in ("sesv2", "sns", "sqs", "sts")))
+    for change in changes(aws, BY_QUEUE):
+        change.make()
+    url = queue_url(aws, BY_QUEUE)
+    aws.sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "1"})
+    settings: dict[str, Any] = {
+        **cloud.environ,
+        "AWS_ENDPOINT_URL_SQS": between.url,
+        "MAX_SEND_PER_SECOND": "unlimited",
+        "SQS_QUEUE_URL": url,
+        "SNS_TOPIC_ARNS": BY_QUEUE.topic_arn,
+        "SNS_CERT_DIR": str(directory),
+    }
+    mailer = Mailer(directory, **settings)
+    try:
         yield Installed(cloud, between, mailer)
         mailer.assert_sound()
+    finally:
         mailer.end()
-    between.stop()
+        between.stop()
 
 
 def test_from_topic_to_mail(installed: Installed) -> None:
