@@ -158,19 +158,21 @@ class EventRoute:
         )  # fmt: skip
 
     def policy_to_run(self) -> Policy:
-        """The least that mailer needs of IAM to send, and to read the queue."""
+        """The least that mailer needs of IAM: to send, to read the queue, and for its doctor."""
+        identities = self._arn("ses", "identity/*")
+        queue = self.dead_letter_arn if self.endpoint else self.queue_arn
         return _policy(
-            _grant("Send", [
-                self._arn("ses", "identity/*"),
-                self._arn("ses", "template/*"),
-                self.configuration_set_arn,
-            ], ["ses:SendBulkEmail", "ses:SendEmail", "ses:SendRawEmail"]),
+            _grant("Send", [identities, self._arn("ses", "template/*"), self.configuration_set_arn], [
+                "ses:SendBulkEmail", "ses:SendEmail", "ses:SendRawEmail",
+            ]),
             _grant("Limits", "*", ["ses:GetAccount"]),
-            _grant(
-                "Receive",
-                self.dead_letter_arn if self.endpoint else self.queue_arn,
-                ["sqs:DeleteMessage", "sqs:ReceiveMessage"],
-            ),
+            _grant("Receive", queue, ["sqs:DeleteMessage", "sqs:ReceiveMessage"]),
+            _grant("DoctorIdentity", identities, ["ses:GetEmailIdentity"]),
+            _grant("DoctorEvents", self.configuration_set_arn, [
+                "ses:GetConfigurationSetEventDestinations",
+            ]),
+            _grant("DoctorTopic", self.topic_arn, ["sns:ListSubscriptionsByTopic"]),
+            _grant("DoctorQueue", queue, ["sqs:GetQueueAttributes"]),
         )  # fmt: skip
 
     def _sns_sends_to(self, queue_arn: str) -> Policy:

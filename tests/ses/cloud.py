@@ -10,6 +10,7 @@ from urllib.request import Request, urlopen
 
 import boto3
 from mailer_ses.policies import EventRoute
+from mailer_ses.setup import Aws, changes
 
 ACCOUNT_ID = "123456789012"
 REGION = "eu-central-1"
@@ -42,6 +43,9 @@ class Cloud:
             aws_access_key_id="AKIATEST",
             aws_secret_access_key="secret",
         )
+
+    def clients(self) -> Aws:
+        return Aws(*(self.client(name) for name in ("sesv2", "sns", "sqs", "sts")))
 
     def reset(self) -> None:
         """Everything in moto is gone."""
@@ -89,6 +93,14 @@ class Cloud:
             self.subscriptions(route),
             self.destinations(route.configuration_set),
         ]
+
+
+def set_up(clients: Aws, route: EventRoute) -> list[str]:
+    """Make good what differs from the route; what was said of it."""
+    todo = changes(clients, route)
+    for change in todo:
+        change.make()
+    return [change.sentence for change in todo]
 
 
 def parsed(attributes: dict[str, str]) -> dict[str, Any]:

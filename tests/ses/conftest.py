@@ -11,6 +11,7 @@ from urllib.request import urlopen
 
 import pytest
 from mailer_ses.account import Account, Client
+from mailer_ses.setup import Aws
 from mailer_ses.transport import SesTransport
 
 from tests.installation import Installation
@@ -121,6 +122,12 @@ def installed(tmp_path: Path, ses: FakeSes) -> Installation:
         AWS_SECRET_ACCESS_KEY="secret",
         AWS_ENDPOINT_URL_SESV2=ses.url,
     )
+
+
+@pytest.fixture
+def clients(cloud: Cloud) -> Aws:
+    """Those that the set-up uses, made once: botocore is slow to read its service descriptions."""
+    return cloud.clients()
 
 
 PLUGINS = Path(__file__).parent / "plugins"

@@ -6,10 +6,9 @@ import json
 from collections.abc import Callable
 
 import pytest
-from mailer_ses.setup import Aws, changes
+from mailer_ses.setup import Aws
 
-from tests.ses.cloud import Cloud
-from tests.ses.harness import FakeSes
+from tests.ses.cloud import Cloud, set_up
 from tests.ses.test_setup import BY_QUEUE
 
 
@@ -114,34 +113,19 @@ BREAKS: dict[str, tuple[Callable[[Cloud], object], str]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def clients(ses_process: FakeSes, moto_url: str) -> Aws:
-    """Made once: botocore takes a while to read its service descriptions."""
-    cloud = Cloud(moto_url, ses_process.url)
-    return Aws(*(cloud.client(name) for name in ("sesv2", "sns", "sqs", "sts")))
-
-
-def made(clients: Aws) -> list[str]:
-    """Make good what differs; what was said of it."""
-    todo = changes(clients, BY_QUEUE)
-    for change in todo:
-        change.make()
-    return [change.sentence for change in todo]
-
-
 @pytest.mark.parametrize("broken", BREAKS)
 def test_what_is_broken_is_mended_and_said(cloud: Cloud, clients: Aws, broken: str) -> None:
-    made(clients)
+    set_up(clients, BY_QUEUE)
     good = _comparable(cloud)
     damage, said = BREAKS[broken]
     damage(cloud)
     assert _comparable(cloud) != good
 
-    mended = made(clients)
+    mended = set_up(clients, BY_QUEUE)
 
     assert [said in sentence for sentence in mended] == [True]
     assert _comparable(cloud) == good
-    assert made(clients) == []
+    assert set_up(clients, BY_QUEUE) == []
 
 
 def _comparable(cloud: Cloud) -> str:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
 from cfnlint.api import ManualArgs, lint, lint_file
 from cfnlint.decode import decode
 from mailer_ses.policies import EventRoute
+from mailer_ses.setup import Aws
 
-from tests.ses.cloud import ACCOUNT_ID, REGION, Cloud
-from tests.ses.test_setup import BY_QUEUE, ROUTES, URL, for_route
+from tests.ses.cloud import ACCOUNT_ID, REGION, Cloud, set_up
+from tests.ses.test_setup import BY_QUEUE, BY_URL, ROUTES, URL, for_route
 
 TEMPLATE = Path(__file__).parent.parent.parent / "deploy" / "aws" / "ses-events.yaml"
 
@@ -109,8 +109,8 @@ def test_cfn_lint_would_find_something() -> None:
 
 
 @ROUTES
-def test_queues(cloud: Cloud, route: EventRoute) -> None:
-    for_route(route)
+def test_queues(cloud: Cloud, clients: Aws, route: EventRoute) -> None:
+    set_up(clients, route)
     stack = Stack(route)
     declared = {queue["QueueName"]: queue for queue in stack.of("AWS::SQS::Queue")}
     policies = {
@@ -130,8 +130,8 @@ def test_queues(cloud: Cloud, route: EventRoute) -> None:
 
 
 @ROUTES
-def test_topic_and_subscription(cloud: Cloud, route: EventRoute) -> None:
-    for_route(route)
+def test_topic_and_subscription(cloud: Cloud, clients: Aws, route: EventRoute) -> None:
+    set_up(clients, route)
     stack = Stack(route)
     (topic,) = stack.of("AWS::SNS::Topic")
     (policy,) = stack.of("AWS::SNS::TopicPolicy")
@@ -147,8 +147,8 @@ def test_topic_and_subscription(cloud: Cloud, route: EventRoute) -> None:
         assert subscription.get(name) == made.get(name)
 
 
-def test_configuration_set(cloud: Cloud) -> None:
-    for_route(BY_QUEUE)
+def test_configuration_set(cloud: Cloud, clients: Aws) -> None:
+    set_up(clients, BY_QUEUE)
     stack = Stack(BY_QUEUE)
     (configuration_set,) = stack.of("AWS::SES::ConfigurationSet")
     (declared,) = stack.of("AWS::SES::ConfigurationSetEventDestination")
@@ -170,17 +170,24 @@ def test_outputs_are_the_settings(cloud: Cloud, route: EventRoute) -> None:
         assert value.rpartition(":")[2] in printed.partition(f"{setting}=")[2].split("\n")[0]
 
 
-@pytest.mark.parametrize("which", ["policy_to_set_up", "policy_to_run"])
-@ROUTES
-def test_cfn_lint_knows_every_permission(route: EventRoute, which: str) -> None:
-    policy = getattr(route, which)()
-    assert _lint_policy(policy) == []
-    policy["Statement"][0]["Action"][0] += "s"
-    assert _lint_policy(policy), "the control: an action that there is not"
+def test_cfn_lint_knows_every_permission() -> None:
+    routes = (BY_QUEUE, BY_URL)
+    policies = [policy for r in routes for policy in (r.policy_to_set_up(), r.policy_to_run())]
+    assert _lint(policies) == []
+    for policy in policies:
+        for statement in policy["Statement"]:
+            statement["Action"][0] += "s"
+    statements = sum(len(policy["Statement"]) for policy in policies)
+    assert len(_lint(policies)) == statements, "the control: actions that there are not"
 
 
-def _lint_policy(policy: dict[str, Any]) -> list[Any]:
-    properties = {"PolicyDocument": policy}
-    resource = {"Type": "AWS::IAM::ManagedPolicy", "Properties": properties}
-    found: list[Any] = lint(json.dumps({"Resources": {"Policy": resource}}))
+def _lint(policies: Sequence[dict[str, Any]]) -> list[Any]:
+    resources = {
+        f"Policy{number}": {
+            "Type": "AWS::IAM::ManagedPolicy",
+            "Properties": {"PolicyDocument": policy},
+        }
+        for number, policy in enumerate(policies)
+    }
+    found: list[Any] = lint(json.dumps({"Resources": resources}))
     return found
