@@ -160,11 +160,10 @@ class EventRoute:
     def policy_to_run(self) -> Policy:
         """The least that mailer needs of IAM: to send, to read the queue, and for its doctor."""
         identities = self._arn("ses", "identity/*")
+        senders = [identities, self._arn("ses", "template/*"), self.configuration_set_arn]
         queue = self.dead_letter_arn if self.endpoint else self.queue_arn
         return _policy(
-            _grant("Send", [identities, self._arn("ses", "template/*"), self.configuration_set_arn], [
-                "ses:SendBulkEmail", "ses:SendEmail", "ses:SendRawEmail",
-            ]),
+            _grant("Send", senders, ["ses:SendBulkEmail", "ses:SendEmail", "ses:SendRawEmail"]),
             _grant("Limits", "*", ["ses:GetAccount"]),
             _grant("Receive", queue, ["sqs:DeleteMessage", "sqs:ReceiveMessage"]),
             _grant("DoctorIdentity", identities, ["ses:GetEmailIdentity"]),

@@ -36,10 +36,9 @@ def look(settings: Settings) -> Iterator[Check]:
     if ours.queue_url is not None:
         region = region_of(ours.queue_url) or account.region
         yield _queue(_boto(replace(account, region=region), "sqs"), ours.queue_url)
-        return
     for arn in ours.topic_arns:
         sns = _boto(replace(account, region=arn.split(":")[3]), "sns")
-        yield _subscription(sns, arn, settings.public_url + CALLBACK)
+        yield _subscription(sns, arn, settings.public_url + CALLBACK, ours.queue_url)
 
 
 def _boto(account: Account, service: str) -> Any:
@@ -89,7 +88,7 @@ def _queue(sqs: Any, url: str) -> Check:
     return Check(name, OK, f"reachable; about {waiting:,} messages wait in it")
 
 
-def _subscription(sns: Any, arn: str, endpoint: str) -> Check:
+def _subscription(sns: Any, arn: str, endpoint: str, queue_url: str | None) -> Check:
     name = "ses: subscription"
     try:
         pages = sns.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=arn)
@@ -98,12 +97,19 @@ def _subscription(sns: Any, arn: str, endpoint: str) -> Check:
         }
     except (BotoCoreError, ClientError) as error:
         return _problem(name, error, arn)
+    # A queue's ARN ends in its account and name, as its URL does.
+    queue = queue_url and queue_url.split("/")[-2:]
+    if queue and any(other.split(":")[-2:] == queue for other in found):
+        return Check(name, OK, f"{arn} fills the queue")
     if endpoint not in found:
-        return Check(name, FAILURE, f"{arn} does not post to {endpoint}: {NO_EVENTS}", SETUP)
+        nor = " nor fills the queue" if queue else ""
+        return Check(name, FAILURE, f"{arn} does not post to {endpoint}{nor}: {NO_EVENTS}", SETUP)
     if found[endpoint] == PENDING:
         finding = f"{arn} waits for {endpoint} to confirm"
         advice = "the API has to be reachable there: `mailer ses setup` then asks once more"
         return Check(name, WARNING, finding, advice)
+    if queue:
+        return Check(name, OK, f"{arn} posts to {endpoint}; the queue takes what it gives up")
     finding = (
         f"{arn} posts to {endpoint}, and gives an event up after an hour; a queue"
         " (`mailer ses setup --sqs`) keeps it for 14 days"

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from mailer_ses import checks, route_checks
 from mailer_ses.policies import EventRoute
-from mailer_ses.setup import Aws, changes, queue_url
+from mailer_ses.setup import Aws, queue_url
 
 from mailer import plugins
 from mailer.hookspecs import Check
 from mailer.vocabulary import CheckResult
 from tests.installation import Installation
 from tests.ses.authority import Authority
-from tests.ses.cloud import ACCOUNT_ID, REGION, Cloud
+from tests.ses.cloud import ACCOUNT_ID, REGION, Cloud, set_up
 from tests.ses.events import TOPIC_ARN
 from tests.ses.harness import FakeSes
 
@@ -43,13 +43,6 @@ def account(ses: FakeSes, now: datetime | None = None, **environ: str) -> dict[s
 def route(**environ: str) -> dict[str, Check]:
     settings = plugins.settings(plugins.load(), USUAL | environ)
     return {check.name.removeprefix("ses: "): check for check in route_checks.look(settings)}
-
-
-def make(cloud: Cloud, wanted: EventRoute) -> Aws:
-    aws = Aws(*(cloud.client(name) for name in ("sesv2", "sns", "sqs", "sts")))
-    for change in changes(aws, wanted):
-        change.make()
-    return aws
 
 
 def test_an_account_that_is_well(ses: FakeSes) -> None:
@@ -120,8 +113,8 @@ def test_without_a_route_events_are_missed(cloud: Cloud) -> None:
     assert "SNS_TOPIC_ARNS is not set" in check.finding
 
 
-def test_a_route_by_url(cloud: Cloud) -> None:
-    make(cloud, BY_URL)
+def test_a_route_by_url(cloud: Cloud, clients: Aws) -> None:
+    set_up(clients, BY_URL)
     found = route(**ROUTED)
     assert {name: check.result for name, check in found.items()} == {
         "events": OK,
@@ -132,16 +125,31 @@ def test_a_route_by_url(cloud: Cloud) -> None:
     assert elsewhere["subscription"].result is FAILURE
 
 
-def test_a_route_by_queue(cloud: Cloud) -> None:
-    url = queue_url(make(cloud, BY_QUEUE), BY_QUEUE)
+def test_a_route_by_url_with_a_queue_for_the_rest(cloud: Cloud, clients: Aws) -> None:
+    set_up(clients, BY_URL)
+    found = route(**ROUTED, SQS_QUEUE_URL=queue_url(clients, BY_URL))
+    assert {check.result for check in found.values()} == {OK}
+    assert "the queue takes what it gives up" in found["subscription"].finding
+
+
+def test_a_route_by_queue(cloud: Cloud, clients: Aws) -> None:
+    set_up(clients, BY_QUEUE)
+    url = queue_url(clients, BY_QUEUE)
     cloud.client("sqs").send_message(QueueUrl=url, MessageBody="x")
-    assert "about 1 messages" in route(**ROUTED, SQS_QUEUE_URL=url)["queue"].finding
+    found = route(**ROUTED, SQS_QUEUE_URL=url)
+    assert {check.result for check in found.values()} == {OK}
+    assert "about 1 messages" in found["queue"].finding
+    assert found["subscription"].finding == f"{BY_QUEUE.topic_arn} fills the queue"
     gone = route(**ROUTED, SQS_QUEUE_URL=url + "-gone")["queue"]
     assert gone.result is FAILURE
 
+    (arn,) = (one["SubscriptionArn"] for one in cloud.subscriptions(BY_QUEUE).values())
+    cloud.client("sns").unsubscribe(SubscriptionArn=arn)
+    assert "nor fills the queue" in route(**ROUTED, SQS_QUEUE_URL=url)["subscription"].finding
 
-def test_a_route_that_is_broken(cloud: Cloud) -> None:
-    make(cloud, BY_URL)
+
+def test_a_route_that_is_broken(cloud: Cloud, clients: Aws) -> None:
+    set_up(clients, BY_URL)
     ses = cloud.client("sesv2")
     names = {"ConfigurationSetName": "mailer-events", "EventDestinationName": "mailer-events"}
     destination = BY_URL.event_destination() | {"MatchingEventTypes": ["SEND", "BOUNCE"]}
