@@ -8,6 +8,7 @@ at a time is tried, every few seconds, and no mail is claimed.
 
 from __future__ import annotations
 
+import logging
 import math
 import queue
 import threading
@@ -20,7 +21,10 @@ from mailer.errors import TransportUnreachable
 from mailer.hookspecs import Envelope, Outcome, Session, Transport
 from mailer.mail import ClaimedMail
 from mailer.pacing import Slot
+from mailer.reporting import unexpected
 from mailer.vocabulary import OutcomeKind
+
+log = logging.getLogger("mailer.handover")
 
 PROBE_US: Final = 5_000_000
 LONGEST_PROBE_US: Final = 25_000_000
@@ -241,10 +245,12 @@ class Sessions:
         except TransportUnreachable:
             raise
         except BaseException as error:  # even SystemExit must not leave a call without an end
+            unexpected(error, f"transport {self.name}")
             why = f"the transport raised {type(error).__name__}"
             return [Outcome(OutcomeKind.UNKNOWN, why)] * len(envelopes)
         if len(outcomes) != len(envelopes):
             why = f"the transport gave {len(outcomes)} outcomes for {len(envelopes)} mails"
+            log.error("%s: %s", self.name, why)
             return [Outcome(OutcomeKind.UNKNOWN, why)] * len(envelopes)
         return outcomes
 

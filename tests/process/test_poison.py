@@ -1,7 +1,9 @@
-"""A mail that ends its sender each time is given up after three, and harms no other."""
+"""Mails and transports that are poison: neither loses mail, and each is known for what it is."""
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections import Counter
 from collections.abc import Callable
 
@@ -68,3 +70,68 @@ def test_several_poison_mails_at_once(start: Start) -> None:
     assert all(calls[mail] == CRASHES_TO_GIVE_UP for mail in poison)
     assert mailer.states() == {"sent": len(mails), "failed": len(poison)}
     mailer.assert_sound()
+
+
+POISON = {
+    "raise": "the transport raised RuntimeError",
+    "more": "the transport gave 2 outcomes for 1 mails",
+    "never": "the transport did not answer in the time it promised",
+}
+
+
+def poisoned(start: Start, how: str, policy: str) -> tuple[Mailer, list[str]]:
+    """A mailer whose transport breaks its contract until all know it, and its mails."""
+    mailer = start(
+        behaviour={"answer": how, "call_timeout_s": 0.5},
+        UNCERTAIN_POLICY=policy,
+        MAX_SEND_PER_SECOND="50",
+    )
+    mails = mailer.accepted(*addresses(40))
+    until(lambda: mailer.rows("SELECT 1 FROM transports WHERE blocked_reason <> ''"))
+    mailer.behave()
+    until(mailer.finished, within_s=60)
+    mailer.assert_sound()
+    return mailer, mails
+
+
+@pytest.mark.parametrize("how", POISON)
+def test_a_poison_transport_loses_no_mail_sends_none_twice_and_is_named(
+    start: Start, how: str
+) -> None:
+    mailer, mails = poisoned(start, how, "give_up")
+    calls = Counter(call.request_id for call in mailer.hand_overs())
+    assert calls == Counter(mails)
+    uncertain = mailer.uncertain_events()
+    assert 0 < len(uncertain) < 40
+    assert mailer.states() == {"sent": 40 - len(uncertain), "failed": len(uncertain)}
+    history = mailer.get(f"/v1/mails/{next(iter(uncertain))}").json
+    told = {(event["source"], event["detail"]) for event in history["events"]}
+    assert ("recorder", POISON[how]) in told
+    named = ("recorder: the transport", "unexpected RuntimeError in transport recorder")
+    assert any(words in mailer.log for words in named)
+    assert "hunter2" not in mailer.log
+
+
+def test_status_names_it_with_the_reason(start: Start) -> None:
+    mailer = start(behaviour={"answer": "none"}, MAX_SEND_PER_SECOND="50")
+    mailer.accepted(*addresses(5))
+
+    def blocked() -> list[tuple[str, str]]:
+        status = subprocess.run(
+            weakened.mailer_command("status", "--json"),
+            env=mailer.environ,
+            cwd=mailer.directory,
+            capture_output=True,
+            check=True,
+        )
+        return [(b["transport"], b["reason"]) for b in json.loads(status.stdout)["blocked"]]
+
+    why = "the transport gave 0 outcomes for 1 mails"
+    until(lambda: blocked() == [("recorder", why)], within_s=20)
+
+
+def test_control_what_was_poisoned_is_sent_again_if_that_is_the_policy(start: Start) -> None:
+    mailer, mails = poisoned(start, "raise", "resend")
+    calls = Counter(call.request_id for call in mailer.hand_overs())
+    assert {mail for mail, count in calls.items() if count > 1} == set(mailer.uncertain_events())
+    assert mailer.states() == {"sent": len(mails)}

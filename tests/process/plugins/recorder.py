@@ -58,7 +58,7 @@ class Recorder:
         if told.get("delay_ms"):
             time.sleep(told["delay_ms"] / 1000)
         kind = OutcomeKind(told.get("outcome", "accepted"))
-        return [Outcome(kind, "as told") for _ in envelopes]
+        return _answer(told.get("answer"), [Outcome(kind, "as told") for _ in envelopes])
 
     def close(self) -> None:
         pass
@@ -77,6 +77,20 @@ def _misbehave(name: str, told: Mapping[str, Any]) -> None:
             os.kill(os.getpid(), signal.SIGSEGV)
         case "hang":
             threading.Event().wait()
+
+
+def _answer(how: str | None, outcomes: list[Outcome]) -> list[Outcome]:
+    """What a transport owes, or what a poisonous one does instead."""
+    match how:
+        case "raise":
+            raise RuntimeError("hunter2@example.com")
+        case "none":
+            return []
+        case "more":
+            return [*outcomes, *outcomes]
+        case "never":
+            threading.Event().wait()
+    return outcomes
 
 
 @hookimpl
