@@ -16,11 +16,12 @@ from mailer_ses.transport import SesTransport
 from mailer.errors import InvalidRequest
 from mailer.hookspecs import ProviderEvent
 from mailer.settings import Settings
+from mailer.testing import Callback, NotificationContract
 from mailer.testing import envelope as mail_number
 from mailer.vocabulary import EventType
 from tests.ses.answering import Answering
 from tests.ses.authority import Authority
-from tests.ses.events import TOPIC_ARN, envelope, event, mail_object
+from tests.ses.events import TOPIC_ARN, envelope, event, mail_object, now
 from tests.ses.harness import FakeSes
 from tests.ses.test_sns import confirmation
 from tests.waiting import until
@@ -176,3 +177,22 @@ def test_a_deleted_subscription_is_warned_of(
 ) -> None:
     assert notified(settings, authority.sign(confirmation(Type="UnsubscribeConfirmation"))) == []
     assert TOPIC_ARN in caplog.text
+
+
+class TestContract(NotificationContract):
+    @pytest.fixture
+    def plugin(self) -> object:
+        return mailer_ses
+
+    @pytest.fixture
+    def genuine(self, authority: Authority) -> list[Callback]:
+        about = mail_object("ses-1", "ann@example.org", {"mailer_request_id": ["contract-1"]})
+        delivery = event("Delivery", about, delivery={"timestamp": now(), "recipients": []})
+        click = event("Click", about, click={"timestamp": now(), "link": "https://example.org"})
+        return [
+            Callback(
+                {"x-amz-sns-message-type": "Notification"},
+                json.dumps(authority.sign(envelope(message))).encode(),
+            )
+            for message in (delivery, click)
+        ]

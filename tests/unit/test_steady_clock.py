@@ -2,26 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from mailer.duties import DAY_MS, SteadyWallClock
-
-
-@dataclass
-class HandClock:
-    boot_id: str = "boot"
-    wall: int = 1_700_000_000_000
-    mono: int = 0
-
-    def wall_ms(self) -> int:
-        return self.wall
-
-    def mono_us(self) -> int:
-        return self.mono
-
-    def passes(self, ms: int) -> None:
-        self.wall += ms
-        self.mono += ms * 1000
+from mailer.testing import HandClock
 
 
 def test_nothing_is_removed_as_old_by_a_clock_that_was_set() -> None:
@@ -36,13 +18,13 @@ def test_nothing_is_removed_as_old_by_a_clock_that_was_set() -> None:
 
     clock.passes(40 * DAY_MS)
     assert pruned()
-    clock.wall += 80 * 365 * DAY_MS
+    clock.now_ms += 80 * 365 * DAY_MS
     assert not pruned()
     clock.passes(3600 * 1000)
     assert not pruned()
-    clock.wall -= 80 * 365 * DAY_MS
+    clock.now_ms -= 80 * 365 * DAY_MS
     assert pruned()
-    clock.wall -= 2 * DAY_MS
+    clock.now_ms -= 2 * DAY_MS
     assert not pruned()
     clock.passes(DAY_MS + 1)
     pruned()
