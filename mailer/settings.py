@@ -37,6 +37,7 @@ from mailer.vocabulary import UncertainPolicy
 P = TypeVar("P")
 
 JWT_SECRET_MIN_BYTES: Final = 32
+SECRET: Final = f"at least {JWT_SECRET_MIN_BYTES} bytes, as `openssl rand -base64 48` makes them"
 SES_VARIABLE: Final = "AWS_SES_FROM_EMAIL"
 
 
@@ -49,10 +50,7 @@ def _database_path(value: str) -> Path:
 
 def _secret_key(value: str) -> str:
     if len(value.encode()) < JWT_SECRET_MIN_BYTES:
-        raise ValueError(
-            f"it is {len(value.encode())} bytes long, too short to be safe; make one with"
-            " `openssl rand -base64 48`"
-        )
+        raise ValueError(f"it is {len(value.encode())} bytes long, too short to be safe")
     return value
 
 
@@ -110,7 +108,7 @@ class Settings:
         default=None,
         secret=True,
         parse=_secret_key,
-        accepted=f"at least {JWT_SECRET_MIN_BYTES} bytes",
+        accepted=SECRET,
         doc="Key of the HS256 tokens callers send as `Authorization: Bearer`;"
         " `mailer token` makes them.",
     )
@@ -119,7 +117,7 @@ class Settings:
         default=None,
         secret=True,
         parse=_secret_key,
-        accepted=f"at least {JWT_SECRET_MIN_BYTES} bytes",
+        accepted=SECRET,
         doc="A key callers may send as `X-API-KEY` instead of a token.",
     )
     allow_unauthenticated: bool = setting(
