@@ -306,3 +306,11 @@ def mailer_event(event: Event, shelf: Shelf) -> None:
     event is put aside (`mailer events dead`) and the next one comes. What you return means
     nothing. Take `event` alone if you keep nothing.
     """
+
+
+@hookspec
+def mailer_status(shelf: Shelf) -> Sequence[str]:  # type: ignore[empty-body]
+    """Tell `mailer status` what of your plugin is not as it should be, a sentence for each thing.
+
+    Read from your shelf alone and quickly: with `--watch` it is asked each second.
+    """

@@ -149,7 +149,7 @@ def _operation(endpoint: Endpoint) -> Operation:
         scope=endpoint.scope,
         body=endpoint.body,
         parameters=endpoint.parameters,
-        statuses=endpoint.statuses,
+        statuses=(422, *endpoint.statuses),  # parameters there are none of are refused
     )
 
 

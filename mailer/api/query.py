@@ -35,7 +35,8 @@ class Query:
             return
         if name not in known:
             if strict:
-                self._fault(name[:80], "parameter_unknown", f"there is: {', '.join(known)}")
+                there_are = f"there is: {', '.join(known)}" if known else "there are none here"
+                self._fault(name[:80], "parameter_unknown", there_are)
         elif name in self._values:
             self._fault(name, "parameter_twice", "is given twice")
         else:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+import pluggy
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from mailer import plugins
 from mailer.allowance import rate_per_second
 from mailer.api import times
 from mailer.clock import Clock, SystemClock
@@ -44,7 +46,7 @@ def status(load: Callable[[], Settings], /, watch: bool, as_json: bool) -> None:
     settings = load()
     store = open_store(settings)
     try:
-        looks = _looks(store, settings, SystemClock(), again=watch)
+        looks = _looks(store, settings, plugins.load(), again=watch)
         if as_json:
             for seen in looks:
                 click.echo(json.dumps(seen))
@@ -56,7 +58,9 @@ def status(load: Callable[[], Settings], /, watch: bool, as_json: bool) -> None:
         store.close()
 
 
-def look(store: Store, settings: Settings, clock: Clock) -> dict[str, Any]:
+def look(
+    store: Store, settings: Settings, manager: pluggy.PluginManager, clock: Clock
+) -> dict[str, Any]:
     """Everything `status` shows, as it goes into JSON."""
     now_ms, now_us = clock.wall_ms(), clock.mono_us()
     depths = store.status.depths()
@@ -107,6 +111,7 @@ def look(store: Store, settings: Settings, clock: Clock) -> dict[str, Any]:
             for sender in store.senders.all()
         ],
         "event_plugins": list(_event_plugins(store)),
+        "notes": list(_notes(store, manager)),
         "topics": [_topic(topic) for topic in _topics(store)],
     }
 
@@ -132,12 +137,25 @@ def _event_plugins(store: Store) -> Iterator[dict[str, Any]]:
         }
 
 
-def _looks(store: Store, settings: Settings, clock: Clock, *, again: bool) -> Iterator[Any]:
+def _notes(store: Store, manager: pluggy.PluginManager) -> Iterator[dict[str, Any]]:
+    """What plugins say of themselves; one that can't tell harms no other."""
+    for plugin, hook in plugins.one_by_one(manager, "mailer_status"):
+        try:
+            said = [str(note) for notes in hook(shelf=store.shelf(plugin)) for note in notes]
+        except Exception as error:
+            said = [f"can't tell how it is: {type(error).__name__}"]
+        yield from ({"plugin": plugin, "note": note} for note in said)
+
+
+def _looks(
+    store: Store, settings: Settings, manager: pluggy.PluginManager, *, again: bool
+) -> Iterator[Any]:
+    clock = SystemClock()
     try:
-        yield look(store, settings, clock)
+        yield look(store, settings, manager, clock)
         while again:
             time.sleep(EVERY_S)
-            yield look(store, settings, clock)
+            yield look(store, settings, manager, clock)
     except KeyboardInterrupt:
         return
 
@@ -194,6 +212,8 @@ def _lines(seen: dict[str, Any]) -> Iterator[str]:
     yield f"senders   {', '.join(senders) or 'none: run `mailer supervise`, or nothing is sent'}"
     for plugin in seen["event_plugins"]:
         yield f"plugin    {', '.join(_told(plugin))}"
+    for note in seen["notes"]:
+        yield f"plugin    {note['plugin']}: {note['note']}"
     yield f"transport {seen['transport']}"
     yield f"database  {seen['database']}, SQLite {seen['sqlite']['version']}"
 

@@ -8,13 +8,23 @@ commands.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import click
+
+from mailer.endpoints import Endpoint as Route
 from mailer.hookspecs import Access, Event, Shelf, Worker, hookimpl
 from mailer.settings import Settings
 from mailer_webhook.settings import WebhookSettings
 
-__all__ = ["mailer_event", "mailer_settings", "mailer_workers"]
+__all__ = [
+    "mailer_commands",
+    "mailer_event",
+    "mailer_routes",
+    "mailer_settings",
+    "mailer_status",
+    "mailer_workers",
+]
 
 # Each hook imports what it needs: most processes use none of it.
 
@@ -40,6 +50,28 @@ def mailer_event(event: Event, shelf: Shelf) -> None:
 @hookimpl
 def mailer_workers(settings: Settings) -> Mapping[str, Worker]:
     return {"webhooks": lambda access: _deliver(settings.of(WebhookSettings), access)}
+
+
+@hookimpl
+def mailer_routes(settings: Settings) -> Sequence[Route]:
+    from mailer_webhook.routes import routes
+
+    return routes(settings.of(WebhookSettings).allow_private)
+
+
+@hookimpl
+def mailer_commands(cli: click.Group) -> None:
+    from mailer_webhook.commands import webhooks
+
+    cli.add_command(webhooks)
+
+
+@hookimpl
+def mailer_status(shelf: Shelf) -> Sequence[str]:
+    from mailer_webhook.endpoints import Endpoints
+
+    troubles = ((e.endpoint_id, e.trouble()) for e in Endpoints(shelf).all())
+    return [f"endpoint {id_} {trouble}" for id_, trouble in troubles if trouble]
 
 
 def _deliver(settings: WebhookSettings, access: Access) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -112,6 +113,15 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
             and (not topics or any(fnmatchcase(event.topic_id or "", glob) for glob in topics))
         )
 
+    def trouble(self) -> str:
+        """What an operator should know of it; empty when all is well."""
+        if not self.enabled:
+            return f"is off since {written(self.off_at_ms or 0)}: {self.off_reason}"
+        if self.health.failing_since_ms is not None and self.health.probing:
+            since = written(self.health.failing_since_ms)
+            return f"fails since {since}: {self.health.last_failure}"
+        return ""
+
     def signing_keys(self, now_ms: int) -> list[str]:
         """Those to sign with now, the newest first."""
         return [s.key for s in self.secrets if s.until_ms is None or now_ms < s.until_ms]
@@ -184,3 +194,9 @@ class Endpoints:
                 self.remove(endpoint.endpoint_id)
         for choice in wanted.values():
             self.put(Endpoint.made(choice, now_ms=now_ms, from_settings=True))
+
+
+def written(at_ms: int) -> str:
+    """RFC 3339, in the server's zone like all of the API's times."""
+    at = datetime.fromtimestamp(at_ms / 1000, UTC).astimezone()
+    return at.isoformat(timespec="milliseconds")

@@ -202,7 +202,7 @@ def test_keys_of_different_callers_are_apart(guarded: Service) -> None:
 
 def test_a_short_secret_refuses_the_start_and_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"JWT_SECRET.*openssl rand"):
-        Service(tmp_path, {"JWT_SECRET": "short"})
+        Service(tmp_path, {"JWT_SECRET": "tiny"})
 
 
 @pytest.mark.parametrize(

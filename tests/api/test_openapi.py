@@ -28,6 +28,8 @@ def calls(service: Service) -> list[tuple[str, str, str, bytes | None]]:
         signing_key = store.signing_key()
     click = tokens.sign_click(signing_key, mail, "https://example.com/")
     leave = tokens.sign_unsubscribe(signing_key, mail, "a@example.com", "doc")
+    made = service.request("POST", "/v1/webhooks", b'{"url":"https://doc.example.com/"}', JSON).json
+    hook = f"/v1/webhooks/{made['endpoint_id']}"
     return [
         ("GET", "/health", "/health", None),
         ("GET", "/ready", "/ready", None),
@@ -52,6 +54,11 @@ def calls(service: Service) -> list[tuple[str, str, str, bytes | None]]:
         ("POST", "/v1/events/results", "/v1/events/results", b"{}"),
         ("GET", "/v1/unsubscribe", f"/v1/unsubscribe?token={leave}", None),
         ("POST", "/v1/unsubscribe", f"/v1/unsubscribe?token={leave}", None),
+        ("GET", "/v1/webhooks", "/v1/webhooks", None),
+        ("GET", "/v1/webhooks/{endpoint_id}", hook, None),
+        ("PATCH", "/v1/webhooks/{endpoint_id}", hook, b'{"rotate_secret":true}'),
+        ("DELETE", "/v1/webhooks/{endpoint_id}", hook, None),
+        ("POST", "/v1/webhooks", "/v1/webhooks", b'{"url":"https://doc.example.com/"}'),
         ("DELETE", "/v1/mails/{request_id}", f"/v1/mails/{mail}", None),
         ("DELETE", "/v1/batches/{batch_id}", f"/v1/batches/{batch}", None),
         ("DELETE", "/v1/topics/{topic_id}", "/v1/topics/doc/umented", None),
@@ -90,7 +97,8 @@ def test_every_problem_answers_what_is_documented(api: Service, document: dict[s
             continue
         for method, operation in item.items():
             real_path = path.replace("{topic_id}", "nix").replace("{action}", "explode")
-            real_path = real_path.replace("{request_id}", "nix").replace("{batch_id}", "nix")
+            for name in ("{request_id}", "{batch_id}", "{endpoint_id}"):
+                real_path = real_path.replace(name, "nix")
             answer = api.request(method.upper(), f"{real_path}?hours=x&limit=x", b"[]", JSON)
 
             assert answer.status >= 400, (method, path)
