@@ -221,7 +221,7 @@ class Batches:
             self._db.run("DELETE FROM events WHERE mail BETWEEN ? AND ?", bounds)
             self._db.run("DELETE FROM mails WHERE id BETWEEN ? AND ?", bounds)
         if len(part) < step:
-            self._messages.remove(batch)
+            self._messages.remove(ids)
             self._db.run("DELETE FROM batches WHERE id = ?", (batch,))
         return len(part) + 1
 

@@ -33,7 +33,8 @@ LEFT JOIN mails m ON m.id = e.mail
 LEFT JOIN batches b ON b.id = coalesce(m.batch, e.batch)
 LEFT JOIN messages g ON g.id = m.message
 LEFT JOIN topics t ON t.id = coalesce(e.topic, (
-    SELECT min(topic) FROM messages WHERE batch = e.batch HAVING min(topic) = max(topic)))
+    SELECT min(topic) FROM messages WHERE id >= b.id AND id < b.id + b.mails
+    HAVING min(topic) = max(topic)))
 """
 
 _TOLD: Final = "(e.mail IS NOT NULL OR (e.provider_id IS NULL AND e.request_id IS NULL))"

@@ -84,13 +84,10 @@ class Messages:
             )
         return _content(row, attachments)
 
-    def remove(self, batch: int) -> None:
-        """Remove the messages of a batch."""
-        self._db.run(
-            "DELETE FROM attachments WHERE message IN (SELECT id FROM messages WHERE batch = ?)",
-            (batch,),
-        )
-        self._db.run("DELETE FROM messages WHERE batch = ?", (batch,))
+    def remove(self, ids: tuple[int, int]) -> None:
+        """Remove the messages from the first of these ids to the last."""
+        self._db.run("DELETE FROM attachments WHERE message BETWEEN ? AND ?", ids)
+        self._db.run("DELETE FROM messages WHERE id BETWEEN ? AND ?", ids)
 
 
 def _digest(columns: tuple[Any, ...], attachments: list[tuple[Any, ...]]) -> bytes:

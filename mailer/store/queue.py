@@ -73,7 +73,8 @@ WHERE m.id BETWEEN ? AND ? AND m.state = 'pending' AND g.expires_at_ms <= ? LIMI
 """
 
 _NOTE_EXPIRED: Final = """
-UPDATE messages SET expired = 1 WHERE batch = ? AND expires_at_ms <= ? AND expired = 0
+UPDATE messages SET expired = 1
+WHERE id BETWEEN ? AND ? AND expires_at_ms <= ? AND expired = 0
 """
 
 # Whatever the wall clock says, mail that waits for its turn only is due.
@@ -306,7 +307,7 @@ class Queue:
                 tally.moved(topic, transport, lane, State.PENDING, State.FAILED)
                 append_own(self._db, [(EventType.FAILED, now_ms, mail_id, topic, "queue", why)])
             if len(expired) < step:
-                self._db.run(_NOTE_EXPIRED, (batch, now_ms))
+                self._db.run(_NOTE_EXPIRED, (batch, last_id, now_ms))
             done += len(expired) + 1 + (last_id - batch) // LOOKED_AT_A_STEP
         tally.write(self._db)
         return done

@@ -74,8 +74,6 @@ CREATE TABLE messages (
     templated INTEGER NOT NULL
 ) STRICT;
 
-CREATE INDEX messages_batch ON messages (batch);
-
 CREATE INDEX messages_expiry ON messages (expires_at_ms)
     WHERE expires_at_ms IS NOT NULL AND expired = 0;
 
