@@ -59,6 +59,7 @@ def test_it_learns_events_and_is_woken_by_commits(mailer: Mailer) -> None:
     until(lambda: mailer.states().get("delivered") == 1)
 
 
+@pytest.mark.alone
 def test_a_killed_worker_is_back_within_a_second(mailer: Mailer) -> None:
     pid = mailer.children()[NAME]
     starts = int(kept(mailer, "starts"))
