@@ -4,8 +4,8 @@ Each plugin has a process of its own, a child of the supervisor like any other, 
 raises, hangs, crashes, leaks or floods its output delays nobody else. No transaction is open while
 a plugin is at work: what it puts on its shelf is stored afterwards, together with its cursor.
 
-A new process tells its first events one by one and notes each before the call, so that an event
-that ends its process every time is known as the culprit; then many share a commit.
+Many events share a commit. Which of them was in hand when the process ended is known to the next
+one, so that an event which ends it every time is put aside like one that makes the plugin raise.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from mailer.clock import Clock, SystemClock
 from mailer.confined import time_limit
 from mailer.errors import PluginError, StoreUnavailable
 from mailer.hookspecs import Event, Shelf
+from mailer.in_hand import NOTHING, InHand
 from mailer.reporting import unexpected
 from mailer.settings import Settings
 from mailer.store import Store
@@ -41,7 +42,7 @@ EVENTS_A_COMMIT: Final = 100
 COMMIT_EVERY_US: Final = 200_000
 FIRST_WAIT_MS: Final = 1_000
 LONGEST_WAIT_MS: Final = 60_000
-NO_RETURN: Final = "the call has not come back: it goes on, or has ended its process (see the log)"
+ENDED: Final = "its process ended during the call: see the log for the cause"
 DETAIL_CHARS: Final = 500
 
 
@@ -52,6 +53,7 @@ def main(settings: Settings, plugin: str) -> None:
         raise PluginError(f"no plugin {plugin} takes events")
     sleep = Sleep()
     store = Store(settings.database_path, rules_of(settings))
+    in_hand = InHand(settings.database_path, plugin)
 
     def asked_to_stop() -> bool:
         sleep.until(0)
@@ -62,6 +64,7 @@ def main(settings: Settings, plugin: str) -> None:
         plugin,
         hooks[plugin],
         SystemClock(),
+        in_hand,
         tries=settings.plugin_tries,
         time_limit=lambda: time_limit(settings.plugin_timeout_s),
         asked_to_stop=asked_to_stop,
@@ -71,6 +74,7 @@ def main(settings: Settings, plugin: str) -> None:
             sleep.until(_step(notifier))
     finally:
         sleep.close()
+        in_hand.close()
         store.close()
 
 
@@ -104,6 +108,7 @@ class Notifier:
         plugin: str,
         hook: pluggy.HookCaller,
         clock: Clock,
+        in_hand: InHand,
         *,
         tries: int,
         time_limit: Callable[[], AbstractContextManager[None]],
@@ -118,7 +123,7 @@ class Notifier:
         self._tries = tries
         self._time_limit = time_limit
         self._asked_to_stop = asked_to_stop
-        self._one_by_one = EVENTS_A_COMMIT
+        self._in_hand = in_hand
         self._told: _Told | None = None
 
     def step(self) -> float:
@@ -127,12 +132,13 @@ class Notifier:
         Raises StoreUnavailable; what was told is then stored before anything else is told.
         """
         if self._told is None:
+            if self._in_hand.place() != NOTHING:
+                self._note_what_ended_the_last()
             if self._retry_dead_letter():
                 return 0
             cursor = self._cursors.get(self._plugin)
-            wait_ms = cursor.retry_at_ms - self._clock.wall_ms()
-            if 0 < wait_ms <= LONGEST_WAIT_MS:  # longer: the clock was set back
-                return min(wait_ms / 1000, POLL_S)
+            if (wait_s := self._wait_s(cursor)) > 0:
+                return min(wait_s, POLL_S)
             self._told = self._tell_next(cursor)
         if self._told is None:
             return POLL_S
@@ -141,24 +147,34 @@ class Notifier:
         self._told = None
         return 0
 
+    def _note_what_ended_the_last(self) -> None:
+        """Count an event that the process before this one did not survive as failed."""
+        place = self._in_hand.place()
+        cursor = self._cursors.get(self._plugin)
+        if place > cursor.event:
+            with self._store.write():
+                self._note(Failure(place, _failures(cursor, place) + 1, ENDED))
+        self._in_hand.put_down()
+
+    def _wait_s(self, cursor: Cursor) -> float:
+        """Until the event that failed is to be told again, if it is."""
+        if cursor.failure is None or cursor.failure.times >= self._tries:
+            return 0
+        wait_ms = cursor.retry_at_ms - self._clock.wall_ms()
+        return wait_ms / 1000 if wait_ms <= LONGEST_WAIT_MS else 0  # else the clock was set back
+
     def _tell_next(self, cursor: Cursor) -> _Told | None:
-        """Tell what follows the cursor: many events, or one while it is in doubt what they do."""
-        alone = cursor.failure is not None or self._one_by_one > 0
-        page = self._store.log.page(cursor.event, limit=1 if alone else EVENTS_A_COMMIT)
+        """Tell what follows the cursor."""
+        page = self._store.log.page(cursor.event, limit=EVENTS_A_COMMIT)
         if page.end == cursor.event:
             return None
         draft = Draft(self._shelf)
-        if alone and page.events:
-            self._one_by_one = max(0, self._one_by_one - 1)
-            failures = _failures(cursor, page.end)
-            if failures >= self._tries:  # the last ended its process
-                return _Told(cursor.event, cursor.event, draft, cursor.failure)
-            with self._store.write():
-                self._note(Failure(page.end, failures + 1, NO_RETURN))
         reached = cursor.event
         commit_at_us = self._clock.mono_us() + COMMIT_EVERY_US
         for event in page.events:
             place = place_of(event.id)
+            if _failures(cursor, place) >= self._tries:  # the last ended its process
+                return _Told(cursor.event, reached, draft, cursor.failure)
             own = Draft(draft)
             why = self._tell(event, own)
             if why is not None:
@@ -172,6 +188,8 @@ class Notifier:
 
     def _tell(self, event: Event, shelf: Shelf) -> str | None:
         """Call the plugin; what went wrong."""
+        self._in_hand.take(place_of(event.id))
+        why = None
         try:
             with self._time_limit():
                 self._hook(event=event, shelf=shelf)
@@ -179,8 +197,9 @@ class Notifier:
             raise  # what it has taken comes back only with the end of the process
         except BaseException as error:
             unexpected(error, f"plugin {self._plugin}, told of event {event.id}")
-            return f"{type(error).__name__}: {error}"[:DETAIL_CHARS]
-        return None
+            why = f"{type(error).__name__}: {error}"[:DETAIL_CHARS]
+        self._in_hand.put_down()
+        return why
 
     def _keep(self, told: _Told) -> None:
         """Store what came of it, in the running transaction."""
@@ -209,7 +228,7 @@ class Notifier:
         letter = self._cursors.to_retry(self._plugin)
         if letter is None:
             return False
-        failure = replace(letter.failure, times=letter.failure.times + 1, detail=NO_RETURN)
+        failure = replace(letter.failure, times=letter.failure.times + 1, detail=ENDED)
         with self._store.write():
             self._cursors.put_aside(self._plugin, failure, now_ms=self._clock.wall_ms())
         event = self._store.log.get(failure.event)

@@ -15,8 +15,8 @@ from mailer.store.connection import Database, Row
 from mailer.store.log import Log
 
 _MOVE: Final = """
-UPDATE cursors SET event = ?, failing = NULL, failures = 0, retry_at_ms = 0, detail = ''
-WHERE plugin = ? AND event = ?
+UPDATE cursors SET event = :new, failing = iif(failing > :new, failing, NULL)
+WHERE plugin = :plugin AND event = :old
 """
 
 _PUT_ASIDE: Final = """
@@ -113,7 +113,7 @@ class Cursors:
 
     def move(self, plugin: str, old: int, new: int) -> bool:
         """Everything up to `new` was told; False if it was moved from `old` by someone else."""
-        return self._db.run(_MOVE, (new, plugin, old)) > 0
+        return self._db.run(_MOVE, {"plugin": plugin, "old": old, "new": new}) > 0
 
     def fail(self, plugin: str, failure: Failure, *, retry_at_ms: int) -> None:
         """The event is to be told again then."""

@@ -3,105 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from mailer import notifier, plugins
 from mailer.errors import PluginError, StoreUnavailable
-from mailer.hookspecs import Event, Shelf, hookimpl
-from mailer.notifier import EVENTS_A_COMMIT, NO_RETURN, Notifier
+from mailer.hookspecs import Event, hookimpl
+from mailer.notifier import ENDED, EVENTS_A_COMMIT
 from mailer.settings import load
 from mailer.store.migrate import migrate
 from mailer.vocabulary import EventType
 from tests.store.world import World, event, people
-
-TRIES = 3
-
-
-@dataclass(eq=False)
-class Plugin:
-    """Hears, keeps a count on its shelf, and fails as it is told."""
-
-    does: Callable[[Event], None] = lambda event: None
-    heard: list[str] = field(default_factory=list)
-
-    @hookimpl
-    def mailer_event(self, event: Event, shelf: Shelf) -> object:
-        self.heard.append(event.id)
-        shelf.put("count", b"%d" % (int(shelf.get("count") or 0) + 1))
-        self.does(event)
-        return object()
-
-
-@dataclass
-class Town:
-    """A world with an event plugin."""
-
-    world: World
-    plugin: Plugin = field(default_factory=Plugin)
-
-    def __post_init__(self) -> None:
-        self.name = "plugin"
-        self.hook = plugins.event_hooks(plugins.load({self.name: self.plugin}))[self.name]
-        with self.world.store.write():
-            self.world.store.cursors.register([self.name])
-        self.notifier = self.new_process()
-
-    def new_process(self) -> Notifier:
-        self.notifier = Notifier(
-            self.world.twin(),
-            self.name,
-            self.hook,
-            self,
-            tries=TRIES,
-            time_limit=nullcontext,
-            asked_to_stop=lambda: False,
-        )
-        return self.notifier
-
-    # The clock.
-    boot_id = ""
-
-    def wall_ms(self) -> int:
-        return self.world.now_ms
-
-    def mono_us(self) -> int:
-        return self.world.now_us
-
-    def happen(self, count: int = 1) -> list[str]:
-        """So many events; their ids."""
-        end = self.world.store.log.end()
-        for n in range(count):
-            self.world.learn(event(EventType.OTHER, at_ms=n))
-        return [told.id for told in self.world.store.log.page(end, limit=count).events]
-
-    def go_on(self) -> None:
-        """Until there is nothing to do now."""
-        while self.notifier.step() == 0:
-            pass
-
-    def go_on_long(self) -> None:
-        """With waits."""
-        for _ in range(20):
-            self.go_on()
-            self.world.pass_s(70)
-
-    @property
-    def count(self) -> int:
-        return int(self.world.store.shelf(self.name).get("count") or 0)
-
-    @property
-    def dead(self) -> list[tuple[str, int, str]]:
-        log = self.world.store.log
-        found = self.world.store.cursors.dead_letters(limit=100)
-        return [
-            (told.id, letter.failure.times, letter.failure.detail)
-            for letter in found
-            if (told := log.get(letter.failure.event))
-        ]
+from tests.unit.town import TRIES, Town
 
 
 @pytest.fixture
@@ -201,17 +115,15 @@ def test_one_that_raises_is_told_again_with_growing_waits_then_the_event_is_put_
 
 
 def test_among_many_that_share_a_commit_one_that_fails_undoes_no_other(town: Town) -> None:
-    town.happen(EVENTS_A_COMMIT)
-    town.go_on()
     ids = town.happen(20)
     town.plugin.does = fails_at(ids[7], RuntimeError())
     town.go_on()
-    assert town.count == EVENTS_A_COMMIT + 7
+    assert town.count == 7
     town.plugin.does = lambda event: None
     town.world.pass_s(2)
     town.go_on()
-    assert town.plugin.heard[EVENTS_A_COMMIT:] == [*ids[:8], *ids[7:]]
-    assert town.count == EVENTS_A_COMMIT + 20
+    assert town.plugin.heard == [*ids[:8], *ids[7:]]
+    assert town.count == 20
 
 
 def test_an_event_that_ends_the_process_each_time_is_put_aside(town: Town) -> None:
@@ -221,39 +133,46 @@ def test_an_event_that_ends_the_process_each_time_is_put_aside(town: Town) -> No
     for _ in range(TRIES):
         with pytest.raises(MemoryError):
             town.go_on()
-        town.new_process()
-        town.world.pass_s(70)
+        town.restart()
     town.go_on()
-    assert town.plugin.heard == [ids[0], *[culprit] * TRIES, *ids[2:]]
+    assert town.plugin.heard == [*ids[:2] * TRIES, ids[0], *ids[2:]]
     assert town.count == 4
-    assert town.dead == [(culprit, TRIES, NO_RETURN)]
+    assert town.dead == [(culprit, TRIES, ENDED)]
 
 
-def test_the_culprit_in_a_batch_is_found_by_the_next_process(town: Town) -> None:
-    town.happen(EVENTS_A_COMMIT)
-    town.go_on()
+def test_the_culprit_in_a_batch_is_known_and_the_others_of_it_are_told_again(town: Town) -> None:
     ids = town.happen(50)
     town.plugin.does = fails_at(ids[30], MemoryError())
-    for _ in range(TRIES + 1):
+    for _ in range(TRIES):
         with pytest.raises(MemoryError):
             town.go_on()
-        town.new_process()
-        town.world.pass_s(70)
+        town.restart()
     town.go_on()
     assert [culprit for culprit, *_ in town.dead] == [ids[30]]
-    heard = town.plugin.heard[EVENTS_A_COMMIT:]
-    assert heard == [*ids[:31], *ids[:31], *[ids[30]] * (TRIES - 1), *ids[31:]]
-    assert town.count == EVENTS_A_COMMIT + 49
+    assert town.plugin.heard == [*ids[:31] * TRIES, *ids[:30], *ids[31:]]
+    assert town.count == 49
+
+
+def test_a_process_that_is_ended_once_is_not_held_against_the_event(town: Town) -> None:
+    ids = town.happen(5)
+    for event_id in ids:
+        town.plugin.does = fails_at(event_id, MemoryError())
+        with pytest.raises(MemoryError):
+            town.go_on()
+        town.restart()
+    town.plugin.does = lambda event: None
+    town.go_on()
+    assert town.dead == []
+    assert town.count == 5
 
 
 def test_of_two_processes_of_one_plugin_the_late_one_moves_nothing(town: Town) -> None:
     ids = town.happen(3)
-    late, quick = town.notifier, town.new_process()
+    late = town.notifier
 
     def overtaken(event: Event) -> None:
         town.plugin.does = lambda event: None
-        town.notifier = quick
-        town.world.pass_s(70)
+        town.restart()
         town.go_on()
 
     town.plugin.does = overtaken
@@ -267,8 +186,6 @@ def test_of_two_processes_of_one_plugin_the_late_one_moves_nothing(town: Town) -
 
 
 def test_while_the_store_can_not_be_written_nothing_is_told_twice(town: Town) -> None:
-    town.happen(EVENTS_A_COMMIT)
-    town.go_on()
     ids = town.happen(5)
     holder = town.world.twin()
     town.notifier._store._db._lock_timeout_s = 0.01
@@ -277,8 +194,8 @@ def test_while_the_store_can_not_be_written_nothing_is_told_twice(town: Town) ->
             with pytest.raises(StoreUnavailable):
                 town.notifier.step()
     town.go_on()
-    assert town.plugin.heard[EVENTS_A_COMMIT:] == ids
-    assert town.count == EVENTS_A_COMMIT + 5
+    assert town.plugin.heard == ids
+    assert town.count == 5
 
 
 def test_a_dead_letter_is_told_once_more_when_asked_and_gone_when_that_went_well(
@@ -310,7 +227,7 @@ def test_a_dead_letter_that_ends_the_process_is_not_told_again_and_again(town: T
     town.new_process()
     town.go_on_long()
     assert town.plugin.heard == [culprit] * (TRIES + 1)
-    assert town.dead == [(culprit, TRIES + 1, NO_RETURN)]
+    assert town.dead == [(culprit, TRIES + 1, ENDED)]
 
 
 def test_a_clock_that_is_set_back_makes_nobody_wait_for_it(town: Town) -> None:
