@@ -163,6 +163,8 @@ def _checked(name: str, get: Callable[[], object], owners: dict[str, str]) -> ob
         plugin = get()
     except (Exception, SystemExit) as error:
         raise PluginError(f"can't be loaded: {error}") from error
+    if type(plugin).__hash__ is None:
+        raise PluginError("can't be used: an object that is a plugin has to be hashable")
     made_for = getattr(plugin, "mailer_hook_api", 1)
     if made_for != HOOK_API:
         raise PluginError(

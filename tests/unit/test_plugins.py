@@ -105,4 +105,9 @@ def test_an_installed_plugin_is_found(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_an_object_without_hooks_does_no_harm() -> None:
-    assert "maildir" in offered({"nothing": SimpleNamespace()})
+    assert "maildir" in offered({"nothing": object()})
+
+
+def test_an_object_that_pluggy_can_not_keep_is_refused() -> None:
+    with pytest.raises(PluginError, match="plugin namespace can't be used"):
+        plugins.load({"namespace": SimpleNamespace()})

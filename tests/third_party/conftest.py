@@ -1,0 +1,3 @@
+"""What lies in `skylark/` is another project: its tests run where it is installed."""
+
+collect_ignore = ["skylark"]
