@@ -55,7 +55,8 @@ def test_the_end_of_the_quota_leaves_a_reserve_for_interactive_mail(
     """Forty more today, of which four are not for bulk; SES never has to say no."""
     ses.told(max_24h=100.0, sent_24h=60.0)
     mailer = start(ses.url, INTERACTIVE_RESERVE="4%", MAX_SEND_PER_SECOND="200")
-    until(lambda: mailer.rows("SELECT max_24h FROM transports WHERE transport = 'ses'") == [(100,)])
+    quota = "SELECT max_24h FROM transports WHERE transport = 'ses'"
+    until(lambda: mailer.rows(quota) == [(100,)], within_s=30)
     mailer.accepted(*addresses(50), lane="bulk")
     until(lambda: mailer.states() == {"sent": 36, "pending": 14})
     mailer.accepted(*addresses(6, "urgent"), lane="interactive")

@@ -62,7 +62,7 @@ def test_an_answer_that_nobody_heard(
     ses.told(faults=[fault])
     mailer = listening(UNCERTAIN_POLICY=policy, UNCERTAIN_GRACE_S="6")
     heard_of, silent = mailer.accepted("one@example.net", "two@example.net", lane="bulk")
-    until(lambda: ses.count() == 2)
+    until(lambda: ses.count() == 2, within_s=30)
     if "delay_s" in fault:
         mailer.kill(mailer.senders()["sender 0"])
     until(lambda: mailer.states() == {"uncertain": 2})
