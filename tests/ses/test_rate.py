@@ -53,7 +53,7 @@ def test_a_rate_below_what_the_account_says_is_learnt(ses: FakeSes, start: Start
     print(f"{LEARNT_AFTER_S} s, {wasted} of {len(later)} later")
     assert at_first
     assert wasted <= max(1, len(later) / 100)
-    assert taken >= (0.85 if FULL else 0.4) * LASTS_S * TAKES
+    assert taken >= (0.7 if FULL else 0.4) * LASTS_S * TAKES  # each failed call is a pause
     assert set(mailer.states()) <= {"pending", "sending", "sent"}
     if FULL:
         until(mailer.finished, within_s=200)
