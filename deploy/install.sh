@@ -36,13 +36,14 @@ install() {
     python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3-venv
     current=$(readlink -f "$home/current" || true)
     make_release "$1"
-    if [ -d "$current" ] && [ "$current" != "$release" ]; then
+    if [ "$current" != "$release" ] && systemctl is-active --quiet mailer.target; then
         exec "$root/deploy/upgrade.sh" "$(version_of_source "$1")" ${1:+--offline "$1"}
     fi
     switch_to "$release"
     systemctl start mailer.target
     is_healthy || die "mailer does not answer; see: journalctl -u 'mailer-*'"
-    say "mailer $(version_of_source "$1") runs; what it does: sudo mailer status"
+    say "mailer $(version_of_source "$1") runs; sudo mailer doctor says:"
+    mailer doctor || say "mail needs what is named above; the services run"
 }
 
 uninstall() {

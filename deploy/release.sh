@@ -6,13 +6,20 @@
 #   make_release [WHEELHOUSE]     build what is not there yet; sets `release`
 #   version_of_source [WHEELHOUSE]
 #   switch_to RELEASE             make it the current one, in one step; units included
-#   is_healthy RELEASE            whether its services run and answer, and go on to
+#   as_service COMMAND…           a command as the services would run it
+#   is_healthy                    whether the services come to run and answer
 #   forget_releases KEPT…         remove the others
 
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 home=/opt/mailer
 HEALTHY_WITHIN_S=30
+
+as_service() {
+    systemd-run --quiet --collect --wait --pipe --unit="mailer-command-$$-$RANDOM" -- "$@"
+}
+
+mailer() { /usr/local/sbin/mailer "$@"; }
 
 say() { printf '%s\n' "$*"; }
 
@@ -90,18 +97,12 @@ is_healthy() {
     done
 }
 
-answers() { # the API says that it can serve, whatever its address
-    "$home/current/bin/python" - <<'EOF'
+answers() { # [ADDRESS:PORT]: the API there, or where the socket unit has it, says that it can serve
+    local address=${1:-$(systemctl show --value -p Listen mailer-api.socket | sed 's/ .*//')}
+    address=${address/#0.0.0.0:/127.0.0.1:}
+    python3 - "http://${address/#\[::\]:/[::1]:}/ready" 2>/dev/null <<'EOF'
 import sys, urllib.request
-from pathlib import Path
-from mailer.settings import load
-host, port = load({}, Path("/etc/mailer/mailer.env")).listen
-host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-host = f"[{host}]" if ":" in host else host
-try:
-    urllib.request.urlopen(f"http://{host}:{port}/ready", timeout=10).read()
-except OSError as error:
-    sys.exit(f"{error}" if "-v" in sys.argv else 1)
+urllib.request.urlopen(sys.argv[1], timeout=10).read()
 EOF
 }
 

@@ -18,14 +18,15 @@ from mailer.store.outcomes import rules_of
     epilog="\b\nExample:\n  DATABASE_URL=sqlite:////var/lib/mailer/mailer.db mailer migrate"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--online", is_flag=True, help="Refuse what the running version could not work on.")
 @click.pass_obj
-def migrate(load: Callable[[], Settings], /, as_json: bool) -> None:
+def migrate(load: Callable[[], Settings], /, as_json: bool, online: bool) -> None:
     """Create the database, or bring its schema up to date.
 
     Safe to repeat. Do it before anything else starts, and after each upgrade.
     """
     database = load().database_path.absolute()
-    applied = migrate_database(database)
+    applied = migrate_database(database, online=online)
     if as_json:
         click.echo(json.dumps({"database": str(database), "applied": applied}))
     elif applied:

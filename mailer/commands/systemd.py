@@ -67,13 +67,13 @@ def install(prefix: Path | None) -> None:
         _write(ENV, made, mode=0o640)
         shutil.chown(ENV, "root", USER)
     listen = _listen(load_settings({}, ENV))
-    before = _installed("mailer-api.socket")
+    moved = _is_active("mailer.target") and f"ListenStream={listen}\n" not in _socket()
     for name in _units():
         _write(UNITS / name, _placed(name, prefix, listen))
     _write(COMMAND, _placed("mailer.sh", prefix, listen), mode=0o755)
     _run("systemctl", "daemon-reload")
     _run("systemctl", "enable", "--quiet", "mailer.target")
-    if before not in ("", _installed("mailer-api.socket")) and _is_active("mailer.target"):
+    if moved:
         _run("systemctl", "restart", "mailer-api.socket", "mailer-api.service")
     click.echo(f"units: {UNITS}/mailer*; settings: {ENV}; the API's address: {listen}")
     if not _is_active("mailer.target"):
@@ -87,7 +87,8 @@ def uninstall(purge: bool) -> None:
     _require_root()
     there = [name for name in _units() if (UNITS / name).exists()]
     if there:
-        _run("systemctl", "disable", "--quiet", "--now", "mailer.target", "mailer-api.socket")
+        _run("systemctl", "disable", "--quiet", "mailer.target")
+        _run("systemctl", "stop", *(name for name in there if not {"@", "/"} & set(name)))
     for path in (UNITS / name for name in there):
         path.unlink()
         if path.parent != UNITS and not any(path.parent.iterdir()):
@@ -149,8 +150,9 @@ def _listen(settings: Settings) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _installed(name: str) -> str:
-    path = UNITS / name
+def _socket() -> str:
+    """The socket's unit, as it was installed before."""
+    path = UNITS / "mailer-api.socket"
     return path.read_text() if path.exists() else ""
 
 

@@ -243,6 +243,15 @@ class Database:
             connection.execute("PRAGMA query_only = ON")
             return names
 
+    def set_oldest_program(self, migrations: int) -> None:
+        """Say in the file how many migrations a program must know to work on it."""
+        if self.one("PRAGMA user_version") == (migrations,):
+            return
+        with self.locked(), _translated(self.path):
+            self._connection.execute("PRAGMA query_only = OFF")
+            self._connection.execute(f"PRAGMA user_version = {migrations}")
+            self._connection.execute("PRAGMA query_only = ON")
+
     def run(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> int:
         """Execute one statement; the number of rows it changed."""
         with translated(self.path):

@@ -9,15 +9,17 @@ from typing import Final
 
 from mailer.errors import StoreUnavailable
 from mailer.store.connection import Database, remembered_commits
-from mailer.store.schema import migrations
-from mailer.store.verify import lost_commits, verify
+from mailer.store.schema import OLDEST_PROGRAM, migrations
+from mailer.store.verify import check_additive, is_newer, lost_commits, verify
 
 PAGE_BYTES: Final = 4096
 
 
-def migrate(path: Path) -> list[str]:
+def migrate(path: Path, *, online: bool = False) -> list[str]:
     """Create the database or bring its schema up to date; the names of the migrations applied.
 
+    A schema of the next release stays as it is: this program can work on it. With `online` what
+    the programs that made the present schema could not work on raises SchemaMismatch.
     Raises StoreDamaged, SchemaMismatch or StoreUnavailable, and leaves the file as it was then.
     """
     path = path.resolve()
@@ -32,7 +34,12 @@ def migrate(path: Path) -> list[str]:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     database = Database(path)
     try:
-        return database.migrate(migrations)
+        if online:
+            check_additive(database)
+        applied = database.migrate(migrations)
+        if not is_newer(database):
+            database.set_oldest_program(OLDEST_PROGRAM)
+        return applied
     finally:
         database.close()
 

@@ -18,6 +18,13 @@ from sqlite_utils import Migrations
 APPLICATION_ID: Final = 0x6D61696C
 """Marks the file as mailer's own (https://www.sqlite.org/pragma.html#pragma_application_id)."""
 
+OLDEST_PROGRAM: Final = 0
+"""How many migrations a program must know to work on this schema: all of the release before.
+
+From one release to the next they only add, so that the programs of the release before work on:
+while an upgrade runs, and after one that was taken back. 0: there is no release before.
+"""
+
 migrations = Migrations("mailer")
 
 

@@ -11,7 +11,7 @@ import sqlite_utils
 
 from mailer.errors import SchemaMismatch, StoreDamaged, StoreUnavailable
 from mailer.store.connection import Database, lock_path, remembered_commits, sqlite3
-from mailer.store.schema import APPLICATION_ID, migrations
+from mailer.store.schema import APPLICATION_ID, OLDEST_PROGRAM, migrations
 
 FULL_CHECK_BYTES: Final = 256 * 1024 * 1024
 """Files up to this size are checked whole at every start; larger ones by a nightly duty."""
@@ -44,25 +44,50 @@ def verify(path: Path, *, whole: bool = False) -> None:
 
 
 def check_schema(database: Database) -> None:
-    """Raises SchemaMismatch unless the schema is the one this program was written for."""
-    row = database.one("SELECT count(*) FROM sqlite_master WHERE name = '_sqlite_migrations'")
-    applied = (
-        {name for (name,) in database.all("SELECT name FROM _sqlite_migrations")}
-        if row and row[0]
-        else set()
-    )
-    _compare_schema(database.path, applied)
+    """Raises SchemaMismatch unless this program can work on the schema.
+
+    It is the program's own, or that of the next release, which says that it only adds to ours.
+    """
+    applied = _applied(database)
+    (oldest_program,) = database.one("PRAGMA user_version") or (0,)
+    known = _known()
+    _refuse_newer(database.path, applied - known, oldest_program)
+    if known - applied:
+        raise SchemaMismatch(f"{database.path} has an older schema: run `mailer migrate` first.")
 
 
-def _compare_schema(path: Path, applied: set[str]) -> None:
-    known = {migration.name for migration in migrations.pending(sqlite_utils.Database(memory=True))}
-    if applied - known:
+def check_additive(database: Database) -> None:
+    """Raises SchemaMismatch unless the programs of the present schema could work on ours."""
+    applied = _applied(database)
+    if _known() - applied and not 0 < OLDEST_PROGRAM <= len(applied):
         raise SchemaMismatch(
-            f"{path} was written by a newer mailer (schema has {sorted(applied - known)[0]}):"
+            f"{database.path}: the new schema is not one that the running version could work on."
+            " Stop mailer first, or upgrade by one release at a time."
+        )
+
+
+def is_newer(database: Database) -> bool:
+    """Whether a newer program has migrated it."""
+    return bool(_applied(database) - _known())
+
+
+def _applied(database: Database) -> set[str]:
+    row = database.one("SELECT count(*) FROM sqlite_master WHERE name = '_sqlite_migrations'")
+    if not row or not row[0]:
+        return set()
+    return {name for (name,) in database.all("SELECT name FROM _sqlite_migrations")}
+
+
+def _known() -> set[str]:
+    return {migration.name for migration in migrations.pending(sqlite_utils.Database(memory=True))}
+
+
+def _refuse_newer(path: Path, unknown: set[str], oldest_program: int) -> None:
+    if unknown and not 0 < oldest_program <= len(_known()):
+        raise SchemaMismatch(
+            f"{path} was written by a newer mailer (schema has {min(unknown)}):"
             " install that version again, or restore a back-up from before the upgrade."
         )
-    if known - applied:
-        raise SchemaMismatch(f"{path} has an older schema: run `mailer migrate` first.")
 
 
 def _check_place(path: Path) -> None:
@@ -89,9 +114,8 @@ def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
             " let DATABASE_URL name another file."
         )
     applied = {n for (n,) in connection.execute("SELECT name FROM _sqlite_migrations")}
-    known = {migration.name for migration in migrations.pending(sqlite_utils.Database(memory=True))}
-    if applied - known:
-        _compare_schema(path, applied)
+    (oldest_program,) = connection.execute("PRAGMA user_version").fetchone()
+    _refuse_newer(path, applied - _known(), oldest_program)
 
 
 def _check_content(connection: sqlite3.Connection, path: Path, *, whole: bool) -> None:

@@ -41,7 +41,9 @@ def _topics(database: sqlite3.Connection, removed: Removed) -> Iterable[str]:
 def _depths(database: sqlite3.Connection) -> Iterable[str]:
     kept = {
         (transport, lane): mails
-        for transport, lane, mails in database.execute("SELECT * FROM queue_depths")
+        for transport, lane, mails in database.execute(
+            "SELECT transport, lane, mails FROM queue_depths"
+        )
         if mails
     }
     recounted = Counter(

@@ -15,7 +15,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from email import message_from_bytes, policy
@@ -86,13 +86,16 @@ class Machine:
         return Path(f"/proc/{self._leader}/root{inside}")
 
     def connect(self, port: int = PORT) -> socket.socket:
-        """A connection from the machine itself to a port of its own."""
-        with ThreadPoolExecutor(1, initializer=_enter_network, initargs=(self._leader,)) as thread:
-            return thread.submit(socket.create_connection, ("127.0.0.1", port), 30).result()
+        """A connection from the machine itself to a port of its own. Raises OSError."""
+        return self._in_its_network(lambda: socket.create_connection(("127.0.0.1", port), 30))
 
     def listen(self, address: tuple[str, int]) -> socket.socket:
-        with ThreadPoolExecutor(1, initializer=_enter_network, initargs=(self._leader,)) as thread:
-            return thread.submit(socket.create_server, address).result()
+        return self._in_its_network(lambda: socket.create_server(address))
+
+    def _in_its_network(self, make: Callable[[], socket.socket]) -> socket.socket:
+        """A socket stays in the network it was made in, whoever uses it then."""
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(_made_in_network_of, self._leader, make).result()
 
     # --- mailer on it
 
@@ -141,6 +144,16 @@ class Machine:
         """Wait until all of these have been sent to."""
         until(lambda: set(emails) <= set(self.recipients()), within_s=within_s)
 
+    def query(self, sql: str) -> list[Any]:
+        """Rows of the database, read there."""
+        program = (
+            "import json, sqlite3, sys;"
+            "database = sqlite3.connect('file:/var/lib/mailer/mailer.db?mode=ro', uri=True);"
+            "print(json.dumps(database.execute(sys.argv[1]).fetchall()))"
+        )
+        rows: list[Any] = json.loads(self.run("python3", "-c", program, sql))
+        return rows
+
     def property(self, unit: str, name: str) -> str:
         return self.run("systemctl", "show", "--value", "-p", name, unit)
 
@@ -148,12 +161,13 @@ class Machine:
         return self.run("journalctl", "--no-pager", "-o", "cat", *arguments)
 
 
-def _enter_network(pid: int) -> None:
-    """From now on the sockets of this thread are the machine's."""
+def _made_in_network_of(pid: int, make: Callable[[], socket.socket]) -> socket.socket:
+    """For a thread that ends then, as it stays in that network (setns(2))."""
     libc = ctypes.CDLL(None, use_errno=True)
     with open(f"/proc/{pid}/ns/net") as namespace:
         if libc.setns(namespace.fileno(), CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), "setns")
+    return make()
 
 
 def deployment_lines() -> Iterator[str]:
