@@ -6,7 +6,7 @@
 #   deploy/upgrade.sh VERSION --offline WHEELHOUSE   from what deploy/wheelhouse.sh has collected
 #
 # The old processes run on while the database is migrated: between two releases migrations only
-# add. It is backed up before, to /var/lib/mailer/before-upgrade.db. Needs root.
+# add. It is backed up before, into /var/lib/mailer/backups. Needs root.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/release.sh"
 
@@ -26,7 +26,7 @@ main() {
     [ "$old" != "$release" ] || { say "$(basename "$old") runs already"; exit 0; }
 
     say "backing up the database"
-    back_up
+    systemctl start mailer-backup || die "no back-up could be made; see: journalctl -u mailer-backup"
     say "migrating the database; $(basename "$old") runs on"
     as_service "$release/bin/mailer" migrate --online || die "nothing was changed"
     try_api || die "the new API does not answer, see above; $(basename "$old") runs on"
@@ -41,20 +41,6 @@ main() {
             die "$(basename "$old") does not come up either; see: journalctl -u 'mailer-*'"
         die "mailer $version did not come up; $(basename "$old") runs again"
     fi
-}
-
-back_up() { # a copy as of one instant, made by a reader, so that nobody waits
-    as_service "$release/bin/python" - <<'EOF'
-import os, sqlite3
-from mailer import plugins
-path = plugins.settings(plugins.load(), os.environ).database_path
-copy = path.with_name("before-upgrade.db")
-new = copy.with_suffix(".new")
-new.unlink(missing_ok=True)
-database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-database.execute("VACUUM INTO ?", [str(new)])
-new.replace(copy)
-EOF
 }
 
 try_api() { # the new API, beside the old one and on a port of its own, with the services' settings

@@ -247,7 +247,7 @@ class Database:
         """Say in the file how many migrations a program must know to work on it."""
         if self.one("PRAGMA user_version") == (migrations,):
             return
-        with self.locked(), _translated(self.path):
+        with self.locked(), translated(self.path):
             self._connection.execute("PRAGMA query_only = OFF")
             self._connection.execute(f"PRAGMA user_version = {migrations}")
             self._connection.execute("PRAGMA query_only = ON")

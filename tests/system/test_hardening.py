@@ -15,6 +15,8 @@ import pytest
 
 from tests.system.machine import Machine
 
+pytestmark = pytest.mark.alone  # they share one machine
+
 PROBE = Path(__file__).parent / "probe.py"
 SERVICES = (
     "mailer-api",

@@ -6,10 +6,14 @@ import json
 import stat
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from mailer import plugins
 from tests.system.conftest import install
 from tests.system.machine import Machine
 from tests.waiting import until
+
+pytestmark = pytest.mark.alone  # they share one machine
 
 
 def test_the_readme_s_lines_make_a_service_that_sends(installed: Machine) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 
+import pytest
+
 from tests.counts import FULL
 from tests.system.load import Load
 from tests.system.machine import Machine
 from tests.waiting import until
+
+pytestmark = pytest.mark.alone  # they share one machine
 
 RESTARTS = 20 if FULL else 3
 PER_SECOND = 200
