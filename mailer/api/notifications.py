@@ -14,12 +14,14 @@ from typing import Final
 
 import falcon.asgi
 
+from mailer import plugins
 from mailer.api.answers import Learnt, give
 from mailer.api.backend import Backend
 from mailer.api.bodies import ApiRequest
 from mailer.api.problems import RETRY_AFTER_S, Refused
 from mailer.errors import InvalidRequest
 from mailer.hookspecs import ProviderEvent
+from mailer.reporting import unexpected
 
 MAX_NOTIFICATION_BYTES: Final = 512 * 1024
 """SNS sends at most 256 KiB of message, and its envelope."""
@@ -31,6 +33,7 @@ VERIFYING: Final = 64
 class Notifications:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._plugins = list(plugins.one_by_one(backend.plugins, "mailer_notifications"))
         # Verifying may fetch a certificate, so it has threads of its own.
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="notifications")
         self._verifying = 0
@@ -70,10 +73,25 @@ class Notifications:
             self._verifying -= 1
 
     def _ask(self, headers: dict[str, str], body: bytes) -> Sequence[ProviderEvent] | None:
-        found: Sequence[ProviderEvent] | None = self._backend.plugins.hook.mailer_notifications(
-            settings=self._backend.settings, headers=headers, body=body
-        )
-        return found
+        """What the first plugin says that knows it. One that fails keeps no other from it."""
+        failed = ""
+        for name, hook in self._plugins:
+            try:
+                found: Sequence[ProviderEvent] | None = hook(
+                    settings=self._backend.settings, headers=headers, body=body
+                )
+            except (InvalidRequest, OSError):
+                raise
+            except Exception as error:
+                unexpected(error, f"plugin {name}, asked about a notification")
+                failed = name
+            else:
+                if found is not None:
+                    return found
+        if failed:
+            text = f"an error of the plugin {failed}; it has been reported"
+            raise Refused(HTTPStatus.INTERNAL_SERVER_ERROR, text)
+        return None
 
 
 def _later(detail: str) -> Refused:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.api.service import Service
 from tests.api.steps import claim_all
+from tests.installation import install_plugin
 
 PLUGIN = """
 import json, time
@@ -38,24 +38,26 @@ def mailer_notifications(settings, headers, body):
     ]
 """
 
+BROKEN = """
+from mailer.hookspecs import hookimpl
+
+@hookimpl
+def mailer_notifications(settings, headers, body):
+    if headers.get("x-provider"):
+        raise KeyError("secret-canary")
+"""
+"""Stumbles over what is another's."""
+
 
 @pytest.fixture(scope="module")
 def notified(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service with a provider's plugin installed."""
     directory = tmp_path_factory.mktemp("notified")
-    path = install_plugin(directory / "site", "post_provider", PLUGIN)
-    service = Service(directory, python_path=[path])
+    for name, source in (("broken_provider", BROKEN), ("post_provider", PLUGIN)):
+        install_plugin(directory / "site", name, source)
+    service = Service(directory, python_path=[directory / "site"])
     yield service
     service.stop()
-
-
-def install_plugin(site: Path, name: str, source: str) -> Path:
-    info = site / f"{name}-1.dist-info"
-    info.mkdir(parents=True)
-    (site / f"{name}.py").write_text(source)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(f"[mailer]\n{name} = {name}\n")
-    return site
 
 
 def tell(service: Service, kind: str, mail: str = "ab-0", event_id: str = "e1") -> int:
@@ -104,3 +106,11 @@ def test_a_huge_notification_is_413(notified: Service) -> None:
     assert (
         notified.request("POST", "/v1/events/results", body, {"X-Provider": "post"}).status == 413
     )
+
+
+def test_a_plugin_that_fails_is_named_and_keeps_no_other_from_telling(notified: Service) -> None:
+    assert tell(notified, "nothing") == 200
+    assert "unexpected KeyError in plugin broken_provider" in notified.log
+    answer = notified.request("POST", "/v1/events/results", b"{}", {"X-Provider": "nobody's"})
+    assert answer.status == 500
+    assert answer.json["detail"] == "an error of the plugin broken_provider; it has been reported"

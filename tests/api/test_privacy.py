@@ -11,7 +11,8 @@ from pathlib import Path
 
 from mailer import tokens
 from tests.api.service import JSON, Service
-from tests.api.test_notifications import PLUGIN, install_plugin, tell
+from tests.api.test_notifications import PLUGIN, tell
+from tests.installation import install_plugin
 from tests.waiting import until
 
 CANARY = "canary7d1"
@@ -82,7 +83,8 @@ def sentry() -> Iterator[tuple[str, list[bytes]]]:
 def test_sentry_hears_of_an_error_of_ours_and_of_no_mail(
     serve: Callable[..., Service], tmp_path: Path
 ) -> None:
-    site = install_plugin(tmp_path / "site", "post_provider", PLUGIN)
+    site = tmp_path / "site"
+    install_plugin(site, "post_provider", PLUGIN)
     with sentry() as (dsn, reports):
         service = serve(API_KEY=KEY, SENTRY_DSN=dsn, python_path=[site])
 
@@ -96,7 +98,8 @@ def test_sentry_hears_of_an_error_of_ours_and_of_no_mail(
 
 
 def test_logs_have_no_mail_in_them(serve: Callable[..., Service], tmp_path: Path) -> None:
-    site = install_plugin(tmp_path / "site", "post_provider", PLUGIN)
+    site = tmp_path / "site"
+    install_plugin(site, "post_provider", PLUGIN)
     service = serve(API_KEY=KEY, python_path=[site])
 
     _use_everything(service)
