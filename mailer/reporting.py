@@ -1,7 +1,6 @@
-"""Logging and error reports of every process, of which neither tells what is in a mail.
+"""Logging of every process, and whom it tells of errors; neither tells what is in a mail.
 
-Log lines go to standard error, one for each record. To Sentry go the type of an exception, the
-places in the code it passed, process and release: no messages, variables, headers or bodies.
+Log lines go to standard error, one for each record.
 """
 
 from __future__ import annotations
@@ -9,22 +8,18 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
-import sentry_sdk
-from sentry_sdk.integrations.atexit import AtexitIntegration
-from sentry_sdk.integrations.dedupe import DedupeIntegration
-from sentry_sdk.integrations.excepthook import ExcepthookIntegration
-from sentry_sdk.integrations.threading import ThreadingIntegration
-from sentry_sdk.transport import Transport
-
-import mailer
 from mailer.settings import Settings
+
+if TYPE_CHECKING:
+    from sentry_sdk.transport import Transport
 
 log = logging.getLogger("mailer")
 
-_FRAME_KEYS: Final = ("filename", "module", "function", "lineno", "in_app")
+_reports: Final[list[Callable[[BaseException], object]]] = []
+"""Who is told of errors beside the log: Sentry, if it is."""
 
 
 def start(
@@ -37,26 +32,11 @@ def start(
     start_logging(settings.log_level, process_name)
     if not settings.sentry_dsn:
         return
-    sentry_sdk.init(
-        dsn=settings.sentry_dsn,
-        release=f"mailer@{mailer.__version__}",
-        server_name=process_name,
-        environment="production",
-        transport=transport,
-        default_integrations=False,
-        auto_enabling_integrations=False,
-        integrations=[
-            AtexitIntegration(callback=lambda pending, timeout: None),
-            DedupeIntegration(),
-            ExcepthookIntegration(),
-            ThreadingIntegration(),
-        ],
-        include_local_variables=False,
-        include_source_context=False,
-        max_request_body_size="never",
-        max_breadcrumbs=0,
-        before_send=lambda event, hint: only_allowed(event, process_name),  # type: ignore[arg-type, return-value]
-    )
+    # Here, since it takes 8 MB of memory, and there are a dozen processes.
+    from mailer import sentry
+
+    sentry.start(settings.sentry_dsn, process_name, transport)
+    _reports.append(sentry.report)
 
 
 def start_logging(level: str, process_name: str) -> None:
@@ -74,7 +54,8 @@ def start_logging(level: str, process_name: str) -> None:
 def unexpected(error: BaseException, where: str) -> None:
     """Log an error of ours with its traceback, without its message, and report it."""
     log.error("unexpected %s in %s: %s", type(error).__name__, where, _places(error))
-    sentry_sdk.capture_exception(error)
+    for report in _reports:
+        report(error)
 
 
 class OneLine(logging.Formatter):
@@ -97,32 +78,6 @@ class OneLine(logging.Formatter):
         """Type and places only: the message of an exception may hold what a mail holds."""
         error = ei[1]
         return f"{type(error).__name__} in {_places(error)}" if error else ""
-
-
-def only_allowed(event: Mapping[str, Any], process_name: str) -> dict[str, Any]:
-    """Build what may leave the machine, anew, from what is known to be harmless."""
-    exceptions = (event.get("exception") or {}).get("values") or []
-    return {
-        "event_id": event.get("event_id"),
-        "timestamp": event.get("timestamp"),
-        "platform": event.get("platform"),
-        "level": event.get("level"),
-        "release": event.get("release"),
-        "environment": event.get("environment"),
-        "server_name": process_name,
-        "exception": {"values": [_exception(value) for value in exceptions]},
-    }
-
-
-def _exception(value: Mapping[str, Any]) -> dict[str, Any]:
-    frames = (value.get("stacktrace") or {}).get("frames") or []
-    return {
-        "type": value.get("type"),
-        "module": value.get("module"),
-        "stacktrace": {
-            "frames": [{key: frame.get(key) for key in _FRAME_KEYS} for frame in frames]
-        },
-    }
 
 
 def _places(error: BaseException) -> str:

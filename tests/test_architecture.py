@@ -19,7 +19,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("vocabulary", "errors"),
     ("clock", "mail", "variables", "settings"),
     ("hookspecs", "access", "endpoints"),
-    ("plugins", "reporting", "systemd", "wake", "asleep", "confined", "in_hand"),
+    ("plugins", "sentry", "reporting", "systemd", "wake", "asleep", "confined", "in_hand"),
     ("retry", "pacing", "tokens", "templates", "mime", "compose"),
     ("store",),
     ("handover", "allowance", "records", "sender", "sender_process", "worker", "notifier"),

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-import jwt
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -285,6 +284,8 @@ def _mint(settings: Settings, subject: str, scopes: Sequence[str], lifetime_s: i
         problem = "not set, so no token can be signed"
         accepted = "a secret, as `openssl rand -base64 48` makes one"
         raise SettingsError([SettingFault("JWT_SECRET", problem, accepted)])
+    import jwt  # no process that runs needs it
+
     now_s = SystemClock().wall_ms() // 1000
     claims: dict[str, Any] = {"sub": subject, "iat": now_s, "exp": now_s + lifetime_s}
     if scopes:

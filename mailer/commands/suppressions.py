@@ -18,12 +18,11 @@ from typing import Final
 import click
 
 from mailer.api import times
-from mailer.api.entries import checked
 from mailer.clock import SystemClock
 from mailer.commands import csv_files
 from mailer.commands.database import open_store
 from mailer.commands.tables import console, table
-from mailer.errors import InvalidRequest
+from mailer.errors import Fault, InvalidRequest
 from mailer.mail import Suppression
 from mailer.settings import Settings
 from mailer.store import Store
@@ -75,7 +74,7 @@ def list_(load: Callable[[], Settings], /, email: str | None, limit: int, as_jso
 def add(load: Callable[[], Settings], /, email: str, scope: str | None, detail: str) -> None:
     """Write to this address no more: everywhere, or in one group of topics."""
     scope = scope or SCOPE_EVERYWHERE
-    address, faults = checked(email, scope, detail)
+    address, faults = _checked(email, scope, detail)
     if faults:
         raise InvalidRequest(faults)
     now_ms = SystemClock().wall_ms()
@@ -198,12 +197,18 @@ def _read(path: Path) -> list[Suppression]:
     return found
 
 
+def _checked(email: str, scope: str, detail: str) -> tuple[str, list[Fault]]:
+    from mailer.api.entries import checked  # brings the API's framework, to each process
+
+    return checked(email, scope, detail)
+
+
 def _entry(values: dict[str, str], now_ms: int) -> Suppression:
     """Raises ValueError with what is wrong."""
     if None in values or None in values.values():
         raise ValueError("more or fewer values than columns")
     given = {name: values.get(name, "").strip() for name in COLUMNS}
-    address, faults = checked(given["email"], given["scope"], given["detail"])
+    address, faults = _checked(given["email"], given["scope"], given["detail"])
     if faults:
         raise ValueError("; ".join(f"{fault.path}: {fault.message}" for fault in faults))
     reason = given["reason"].lower() or SuppressionReason.MANUAL

@@ -25,7 +25,7 @@ def parts(*, short: bool) -> list[tuple[int, Part]]:
     """What is measured: the figure's number and how; `short` is for a first look and for CI."""
     seconds = 3 if short else 10
     sizes = [10_000, 100_000] if short else [10_000, 1_000_000, 10_000_000]
-    rates = [100] if short else [14, 100, 500]
+    rates, senders = ([100], [2]) if short else ([14, 100, 500], [1, 2, 4])
     return [
         (1, lambda at, own: accepting.singles(at, own, seconds)),
         (2, lambda at, own: accepting.large(at, own, 5 if short else 20)),
@@ -33,7 +33,7 @@ def parts(*, short: bool) -> list[tuple[int, Part]]:
         (3, lambda at, own: draining.drain_ses(at, own, 5_000 if short else 50_000)),
         (4, lambda at, own: draining.through(at, own, seconds)),
         (5, lambda at, own: pacing.waits(at, own, seconds)),
-        (6, lambda at, own: pacing.limits(at, own, 3 if short else 12, rates)),
+        (6, lambda at, own: pacing.limits(at, own, 3 if short else 12, rates, senders)),
         (7, lambda at, own: standing.cost(at, own, 5 if short else 30)),
         (8, lambda at, own: standing.stored(at, own, sizes)),
         (9, lambda at, own: standing.events(at, own, 20_000 if short else 1_000_000, seconds)),

@@ -66,11 +66,15 @@ def _scheduled(mailer: Mailer, machine: Mapping[str, Any], seconds: int) -> Iter
 
 
 def limits(
-    directory: Path, machine: Mapping[str, Any], seconds: int, rates: Sequence[int]
+    directory: Path,
+    machine: Mapping[str, Any],
+    seconds: int,
+    rates: Sequence[int],
+    all_senders: Sequence[int],
 ) -> Iterator[Figure]:
     """Figure 6: the worst second and the use of the limit, single and bulk, 1, 2 and 4 senders."""
     for rate in rates:
-        for senders in (1, 2, 4):
+        for senders in all_senders:
             for batch_size in (1, 50):
                 place = directory / f"{rate}-{senders}-{batch_size}"
                 place.mkdir()

@@ -53,7 +53,6 @@ def cost(directory: Path, machine: Mapping[str, Any], seconds: int) -> Iterator[
             busy = (bench.cpu_s() - cpu_s) / took_s
             rate = (waiting - store.batches.queued()) / took_s
             memory = bench.memory_bytes()
-            assert rate > 0.95 * RATE
             while store.batches.queued():
                 time.sleep(0.5)
         time.sleep(2)
@@ -64,7 +63,8 @@ def cost(directory: Path, machine: Mapping[str, Any], seconds: int) -> Iterator[
         bench.stop()
         fake.stop()
     cores = f"{machine['cores']} cores"
-    yield _figure(7, f"CPU at {rate:.0f}/s, SES in bulk", busy * 100, "% of a core", "<= 10", cores)
+    yield _figure(7, "rate of sending meanwhile", rate, "/s", ">= 490", cores)
+    yield _figure(7, "CPU at 500/s, SES in bulk", busy * 100, "% of a core", "<= 10", cores)
     yield _figure(7, "memory of all processes then", memory / 1e6, "MB", "<= 200", cores)
     yield _figure(7, "CPU when idle", idle * 100, "% of a core", "<= 0.5", cores)
 
@@ -96,14 +96,14 @@ def _looks(store: Store, mails: int) -> Mapping[str, Callable[[], object]]:
     some = store.mails.list(recipient="reader1@example.org")
     batch_id = some[0].batch_id
     within = min(BATCH, mails // 2)
-    ask = Ask(sender=0, transport="null", limit=None, batch_size=50, calls=1, calls_bulk=1)
+    ask = Ask(sender=0, transport="null", limit=None, batch_size=5, calls=1, calls_bulk=1)
 
     def claim() -> None:
         with store.write():
             assert store.queue.claim(ask, now_ms=time.time_ns() // 10**6, now_us=0).leases
 
     return {
-        "claim of 50": claim,
+        "claim of 5": claim,
         "topic results": lambda: store.topics.get(f"news/{random.randrange(10)}"),
         "mail by id": lambda: store.mails.get(f"{batch_id}-{random.randrange(within)}"),
         "list by recipient": lambda: store.mails.list(
