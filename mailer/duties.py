@@ -15,7 +15,7 @@ from typing import Final, ParamSpec, TypeVar
 import schedule
 
 from mailer.clock import Clock
-from mailer.errors import StoreDamaged, StoreUnavailable
+from mailer.errors import StoreDamaged, StoreUnavailable, TransportHalted
 from mailer.hookspecs import Quota, Transport
 from mailer.pacing import WINDOW_US, Limit
 from mailer.settings import Settings
@@ -186,9 +186,13 @@ class Quotas:
             problem = answer.exception()
             if problem is not None:
                 log.warning("%s did not tell its limits: %s", name, problem)
+                if isinstance(problem, TransportHalted):
+                    with store.write():
+                        store.transports.note_unreachable(name, f"{problem}", halted_at_ms=now_ms)
                 continue
             with store.write():
                 store.transports.keep_quota(name, answer.result(), now_ms)
+                store.transports.end_halt(name)
 
 
 class FileCheck:

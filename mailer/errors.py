@@ -9,6 +9,8 @@ MailerError
 │   ├── Conflict           it exists, but its state does not allow this
 │   └── QueueFull          more mail waits than MAX_QUEUED allows
 ├── TransportUnreachable   the provider can't be reached; nothing was handed over
+│   └── TransportHalted    it takes no mail until somebody mends something
+├── ApprovalNeeded         a provider asks for what only a setting can allow
 ├── ApiError               the command line was refused by the API it talks to
 └── StoreError
     ├── StoreUnavailable   cannot be written for now: disk full, locked, read-only, I/O error
@@ -87,6 +89,22 @@ class TransportUnreachable(MailerError):
 
     Raised by a transport's `send`, it costs no attempt: the mail waits until `open` succeeds.
     """
+
+
+class TransportHalted(TransportUnreachable):
+    """The provider takes no mail from us until somebody mends what the sentence says."""
+
+
+class ApprovalNeeded(MailerError):
+    """A provider asks for something that is allowed by adding `value` to the variable `setting`.
+
+    Nobody knows yet who asks: what it carries is bounded and harmless to show.
+    """
+
+    def __init__(self, setting: str, value: str, sentence: str) -> None:
+        self.setting = setting
+        self.value = value
+        super().__init__(sentence)
 
 
 class ApiError(MailerError):

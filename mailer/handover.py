@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mailer.clock import Clock
-from mailer.errors import TransportUnreachable
+from mailer.errors import TransportHalted, TransportUnreachable
 from mailer.hookspecs import Envelope, Outcome, Session, Transport
 from mailer.mail import ClaimedMail
 from mailer.pacing import Slot
@@ -76,6 +76,8 @@ class Sessions:
         self.transport = transport
         self.unreachable = ""
         """Why the last session could not be opened; empty when it could."""
+        self.halted = False
+        """Whether that is for somebody to mend."""
         self._clock = clock
         self._began = began
         self._finished = finished
@@ -135,7 +137,7 @@ class Sessions:
         try:
             session = self.transport.open()
         except TransportUnreachable as error:
-            self._opened(str(error) or "unreachable")
+            self._opened(str(error) or "unreachable", halted=isinstance(error, TransportHalted))
             return
         except BaseException as error:  # a plugin may raise anything
             self._opened(f"{type(error).__name__}: {error}")
@@ -146,10 +148,10 @@ class Sessions:
         finally:
             session.close()
 
-    def _opened(self, problem: str) -> None:
+    def _opened(self, problem: str, *, halted: bool = False) -> None:
         with self._lock:
             self._opening -= 1
-            self._note(problem)
+            self._note(problem, halted=halted)
             if not problem:
                 self._open += 1
         self._give_back_unserved()
@@ -168,13 +170,13 @@ class Sessions:
             self._began(call, 0)
             self._end(call, None, self._clock.wall_ms())
 
-    def _note(self, problem: str) -> None:
+    def _note(self, problem: str, *, halted: bool) -> None:
         """Whether the provider could be reached; if not, it is tried less and less often.
 
         Sessions that break together are one refusal.
         """
         now_us = self._clock.mono_us()
-        self.unreachable = problem
+        self.unreachable, self.halted = problem, halted
         if not problem:
             self._refused = 0
         elif now_us >= self._retry_at_us:
@@ -205,7 +207,7 @@ class Sessions:
     def _make(self, call: Call, session: Session) -> bool:
         """Make a call at its slot's instant; whether the session can be used again."""
         outcomes: Sequence[Outcome] | None = None
-        problem = ""
+        problem, halted = "", False
         envelopes, refused = _composed(call)
         started_us = self._wait_for(call.slot)
         started_at_ms = self._clock.wall_ms()
@@ -214,11 +216,11 @@ class Sessions:
             try:
                 outcomes = _with_refused(call, refused, self._send(session, envelopes))
             except TransportUnreachable as error:
-                problem = str(error) or "unreachable"
+                problem, halted = str(error) or "unreachable", isinstance(error, TransportHalted)
         if problem:
             with self._lock:
                 self._open -= 1
-                self._note(problem)
+                self._note(problem, halted=halted)
         self._end(call, outcomes, started_at_ms)
         return not problem
 
@@ -265,8 +267,14 @@ def _sound(outcome: Any) -> Outcome:
         why = f"the transport gave a {type(outcome).__name__} that is no outcome"
         return Outcome(OutcomeKind.UNKNOWN, why)
     usable = math.isfinite(wait_s) and wait_s > 0
-    concerns_all = bool(getattr(outcome, "concerns_all", False))
-    return Outcome(kind, detail, provider_id or None, wait_s if usable else None, concerns_all)
+    return Outcome(
+        kind,
+        detail,
+        provider_id or None,
+        wait_s if usable else None,
+        concerns_all=bool(getattr(outcome, "concerns_all", False)),
+        halts=bool(getattr(outcome, "halts", False)),
+    )
 
 
 def _text(words: object) -> str:

@@ -82,6 +82,8 @@ class Outcome:
     says that the rate is too high: it is lowered for a while."""
     concerns_all: bool = False
     """For deferred: the provider itself has failed, so that other mail has to wait as well."""
+    halts: bool = False
+    """For throttled: no mail will be taken until somebody mends what `detail` says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,8 @@ class Quota:
     max_per_second: float | None = None
     max_24h: int | None = None
     sent_24h: int | None = None
+    notice: str = ""
+    """What else people should know of the account, as a sentence; shown by `mailer status`."""
 
 
 class Session(Protocol):
@@ -126,13 +130,15 @@ class Transport(Protocol):
         """Connect. Called before a slot of the rate is taken, so that none is spent waiting.
 
         Raises `errors.TransportUnreachable` or `OSError` when the provider can't be reached; it
-        is tried again every few seconds, and mail waits meanwhile.
+        is tried again every few seconds, and mail waits meanwhile. `errors.TransportHalted` says
+        that somebody has to mend something first.
         """
 
     def quota(self) -> Quota:
         """Ask the provider for its limits; may use the network; called by a duty, not a sender.
 
-        Raises `errors.TransportUnreachable` or `OSError` when it can't be asked.
+        An answer ends what `TransportHalted` said. Raises `errors.TransportUnreachable`,
+        `errors.TransportHalted` or `OSError` when it can't be asked.
         """
 
 
@@ -245,6 +251,8 @@ def mailer_notifications(
     tells (perhaps none) when it is genuine. Raise `InvalidRequest` when it claims to be from
     your provider and can't be trusted: nothing of it is stored. Raise OSError when it can't be
     judged now (a certificate can't be fetched): the provider is answered 503 and tells it again.
+    Raise `ApprovalNeeded` when only the operator can say whether it is to be believed: answered 503
+    too, and shown by `mailer status` with the setting that allows it.
     """
 
 

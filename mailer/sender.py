@@ -234,7 +234,7 @@ class Sender:
         attempted = []
         not_handed_over = []
         for end in finished:
-            self._tell_transport(end, now_us)
+            self._tell_transport(end, now_ms, now_us)
             if end.outcomes is None:
                 not_handed_over += [mail.id for mail in end.call.mails]
                 continue
@@ -248,9 +248,13 @@ class Sender:
         self._store.senders.renew(self._sender, now_us + LEASE_US)
         for sessions in self.sessions:
             if sessions.unreachable:
-                self._store.transports.note_unreachable(sessions.name, sessions.unreachable)
+                self._store.transports.note_unreachable(
+                    sessions.name,
+                    sessions.unreachable,
+                    halted_at_ms=now_ms if sessions.halted else None,
+                )
 
-    def _tell_transport(self, end: Finished, now_us: int) -> None:
+    def _tell_transport(self, end: Finished, now_ms: int, now_us: int) -> None:
         """A call that found the provider in trouble pauses it for all senders.
 
         After the pause one mail is tried; when the provider answers it, all go on.
@@ -270,7 +274,12 @@ class Sender:
                 transports.unblock(end.transport)
             return
         wait_s = pause_s(problem, state.throttled + 1)
-        transports.block(end.transport, now_us + int(wait_s * 1e6), problem.detail)
+        transports.block(
+            end.transport,
+            now_us + int(wait_s * 1e6),
+            problem.detail,
+            halted_at_ms=now_ms if problem.halts else None,
+        )
         rate = rate_per_second(self._settings, state, now_us)
         if rate is not None and teaches_rate(problem, state.throttled + 1):
             transports.learn_rate(end.transport, Lesson(rate, now_us))

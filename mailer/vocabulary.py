@@ -116,6 +116,24 @@ class OutcomeKind(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Condition(StrEnum):
+    """How a transport as a whole stands."""
+
+    WORKING = "working"
+    PAUSED = "paused"
+    UNREACHABLE = "unreachable"
+    HALTED = "halted"
+
+
+CONDITION_MEANINGS: Final[dict[Condition, str]] = {
+    Condition.WORKING: "takes mail, as far as is known",
+    Condition.PAUSED: "its provider throttled or failed; one mail is tried after the pause",
+    Condition.UNREACHABLE: "can't be reached; connecting is tried again and again",
+    Condition.HALTED: "takes no mail until somebody mends what its reason says; then it goes on by"
+    " itself",
+}
+
+
 class EventType(StrEnum):
     """What can be learnt about a mail."""
 

@@ -7,6 +7,7 @@ tries again; SNS does not after a 4xx.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -19,9 +20,11 @@ from mailer.api.answers import Learnt, give
 from mailer.api.backend import Backend
 from mailer.api.bodies import ApiRequest
 from mailer.api.problems import RETRY_AFTER_S, Refused
-from mailer.errors import InvalidRequest
+from mailer.errors import ApprovalNeeded, InvalidRequest
 from mailer.hookspecs import ProviderEvent
 from mailer.reporting import unexpected
+
+log = logging.getLogger("mailer.api")
 
 MAX_NOTIFICATION_BYTES: Final = 512 * 1024
 """SNS sends at most 256 KiB of message, and its envelope."""
@@ -66,11 +69,23 @@ class Notifications:
             raise Refused(HTTPStatus.FORBIDDEN, str(error)) from None
         except TimeoutError:
             raise _later("the notification could not be verified in time") from None
+        except ApprovalNeeded as error:
+            await self._note(error)
+            raise _later("the provider is not known here yet; see `mailer status`") from None
         except OSError as error:
             text = f"the notification could not be verified now: {type(error).__name__}"
             raise _later(text) from None
         finally:
             self._verifying -= 1
+
+    async def _note(self, needed: ApprovalNeeded) -> None:
+        """Anybody can bring us here: what is written, and said, is little and seldom."""
+        now_ms = self._backend.clock.wall_ms()
+        if await self._backend.reader.run(lambda store: store.approvals.due(now_ms)):
+            await self._backend.writer.run(
+                lambda store: store.approvals.ask(needed.setting, needed.value, now_ms)
+            )
+            log.warning("%s", needed)
 
     def _ask(self, headers: dict[str, str], body: bytes) -> Sequence[ProviderEvent] | None:
         """What the first plugin says that knows it. One that fails keeps no other from it."""

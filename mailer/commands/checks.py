@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from mailer.api import times
 from mailer.clock import Clock
+from mailer.commands import ways_out
 from mailer.commands.database import open_store
 from mailer.hookspecs import Check
 from mailer.sender_process import process_started
@@ -19,7 +21,7 @@ from mailer.settings import Settings
 from mailer.store import Store
 from mailer.store.connection import has_wal_reset_bug, sqlite_version
 from mailer.store.housekeeping import WAL_LIMIT_BYTES, supervisor_of
-from mailer.vocabulary import CheckResult
+from mailer.vocabulary import CheckResult, Condition
 
 OK: Final = CheckResult.OK
 WARNING: Final = CheckResult.WARNING
@@ -48,9 +50,10 @@ def local(settings: Settings, clock: Clock) -> Iterator[Check]:
         yield _modes(store.path)
         yield _disk(store)
         yield _clock(store, clock)
+        yield from _hold(store)
         yield from _processes(store, settings)
         yield _queue(store, clock)
-        yield from _transports(store, clock)
+        yield from _transports(store, settings, clock)
         yield from _events(store, settings, clock)
     finally:
         store.close()
@@ -132,6 +135,13 @@ def _clock(store: Store, clock: Clock) -> Check:
     return Check("clock", OK, "synchronised" if state >= 0 else "whether it is set is not known")
 
 
+def _hold(store: Store) -> Iterator[Check]:
+    held = store.hold.get()
+    if held is not None:
+        finding = f"restored from a back-up at {times.written(held.since_ms)}: nothing is sent"
+        yield Check("hold", FAILURE, finding, "look at what it holds, then `mailer release`")
+
+
 def _processes(store: Store, settings: Settings) -> Iterator[Check]:
     pid = supervisor_of(store.path)
     if pid is None:
@@ -159,13 +169,17 @@ def _queue(store: Store, clock: Clock) -> Check:
     return Check("queue", OK, finding if behind_ms else f"{waiting:,} mails unfinished, none late")
 
 
-def _transports(store: Store, clock: Clock) -> Iterator[Check]:
-    now_us = clock.mono_us()
-    for block in store.status.blocks(now_us):
-        for_s = max(0, block.blocked_until_us - now_us) // 1_000_000
-        finding = f"paused for {for_s} s: {block.blocked_reason}"
-        advice = "mail waits meanwhile and none is lost; the provider's words say what to mend"
-        yield Check(f"transport {block.transport}", WARNING, finding, advice)
+def _transports(store: Store, settings: Settings, clock: Clock) -> Iterator[Check]:
+    for transport in ways_out.transports(store, settings, clock):
+        halted = transport["condition"] is Condition.HALTED
+        for finding in ways_out.obstacles(transport):
+            advice = "mail waits meanwhile and none is lost; it goes on by itself"
+            yield Check("transport", FAILURE if halted else WARNING, finding, advice)
+    for asked in ways_out.approvals(store, settings, clock):
+        finding = f"{asked['value']} asks to be believed, last at {asked['asked_at']}"
+        yield Check(
+            "approval", WARNING, finding, f"if it is yours, set {asked['line']} and restart"
+        )
 
 
 def _events(store: Store, settings: Settings, clock: Clock) -> Iterator[Check]:

@@ -13,6 +13,7 @@ from rich.console import Group
 from mailer import plugins
 from mailer.api import times
 from mailer.clock import Clock, SystemClock
+from mailer.commands import ways_out
 from mailer.commands.database import open_store
 from mailer.commands.tables import console, table
 from mailer.errors import NotFound
@@ -33,12 +34,13 @@ def show(load: Callable[[], Settings], /, mail_id: str, as_json: bool) -> None:
 
     MAIL_ID is the request_id that the API answered.
     """
-    store = open_store(load())
+    settings = load()
+    store = open_store(settings)
     try:
         found = store.mails.get(mail_id)
         if found is None:
             raise NotFound(f"there is no mail {mail_id}")
-        told = _mail(store, found, SystemClock())
+        told = _mail(store, settings, found, SystemClock())
     finally:
         store.close()
     if as_json:
@@ -110,7 +112,7 @@ def _written(value: object) -> str | None:
             return str(value)
 
 
-def _mail(store: Store, mail: Mail, clock: Clock) -> dict[str, Any]:
+def _mail(store: Store, settings: Settings, mail: Mail, clock: Clock) -> dict[str, Any]:
     return {
         "request_id": mail.request_id,
         "batch_id": mail.batch_id,
@@ -121,7 +123,7 @@ def _mail(store: Store, mail: Mail, clock: Clock) -> dict[str, Any]:
         "state": mail.state,
         "meaning": STATE_MEANINGS[mail.state],
         "waits_for": mail.waits_for,
-        "why_it_waits": _why(store, mail, clock),
+        "why_it_waits": _why(store, settings, mail, clock),
         "lane": mail.lane,
         "transport": mail.transport,
         "provider_id": mail.provider_id,
@@ -153,7 +155,7 @@ def _mail(store: Store, mail: Mail, clock: Clock) -> dict[str, Any]:
     }
 
 
-def _why(store: Store, mail: Mail, clock: Clock) -> str | None:
+def _why(store: Store, settings: Settings, mail: Mail, clock: Clock) -> str | None:
     """Everything known to hold back a mail that is not finished; None when nothing does."""
     if mail.state is State.UNCERTAIN:
         return "for the provider's word, else for UNCERTAIN_GRACE_S; then UNCERTAIN_POLICY decides"
@@ -161,9 +163,10 @@ def _why(store: Store, mail: Mail, clock: Clock) -> str | None:
         return None
     reasons = [WAITS_FOR_MEANINGS[mail.waits_for]]
     reasons += [
-        f"{block.transport} is paused: {block.blocked_reason}"
-        for block in store.status.blocks(clock.mono_us())
-        if block.transport == mail.transport
+        line
+        for transport in ways_out.transports(store, settings, clock)
+        if transport["transport"] == mail.transport
+        for line in ways_out.obstacles(transport)
     ]
     if not store.senders.all():
         reasons.append("no sender runs: start `mailer supervise`")

@@ -20,6 +20,7 @@ from mailer import plugins
 from mailer.allowance import rate_per_second
 from mailer.api import times
 from mailer.clock import Clock, SystemClock
+from mailer.commands import ways_out
 from mailer.commands.database import open_store
 from mailer.commands.tables import console, plain, table
 from mailer.settings import Settings
@@ -54,6 +55,8 @@ def status(load: Callable[[], Settings], /, watch: bool, as_json: bool) -> None:
             _live(looks)
         else:
             console().print(*(_shown(seen) for seen in looks))
+    except KeyboardInterrupt:
+        pass  # wherever it comes, it is how one ends --watch
     finally:
         store.close()
 
@@ -98,14 +101,8 @@ def look(
             "max_per_second": settings.max_send_per_second,
             "limit_per_second": limit,  # the provider's, or learnt of it, where that is lower
         },
-        "blocked": [
-            {
-                "transport": block.transport,
-                "reason": block.blocked_reason,
-                "for_s": max(0.0, (block.blocked_until_us - now_us) / 1_000_000),
-            }
-            for block in store.status.blocks(now_us)
-        ],
+        "transports": ways_out.transports(store, settings, clock),
+        "approvals": ways_out.approvals(store, settings, clock),
         "senders": [
             {"id": sender.id, "pid": sender.pid, "alive": Path(f"/proc/{sender.pid}").exists()}
             for sender in store.senders.all()
@@ -151,13 +148,10 @@ def _looks(
     store: Store, settings: Settings, manager: pluggy.PluginManager, *, again: bool
 ) -> Iterator[Any]:
     clock = SystemClock()
-    try:
+    yield look(store, settings, manager, clock)
+    while again:
+        time.sleep(EVERY_S)
         yield look(store, settings, manager, clock)
-        while again:
-            time.sleep(EVERY_S)
-            yield look(store, settings, manager, clock)
-    except KeyboardInterrupt:
-        return
 
 
 def _live(looks: Iterator[Any]) -> None:
@@ -234,8 +228,12 @@ def _warnings(seen: dict[str, Any]) -> Iterator[Text]:
             f"held      since {seen['held_since']}, restored from a back-up: nothing is sent until"
             " `mailer release`"
         )
-    for block in seen["blocked"]:
-        yield plain(f"blocked   {block['transport']} for {block['for_s']:.0f} s: {block['reason']}")
+    for transport in seen["transports"]:
+        yield from (plain(f"warning   {line}") for line in ways_out.lines(transport))
+    for asked in seen["approvals"]:
+        yield plain(
+            f"approval  {asked['value']} asks to be believed; if it is yours: {asked['line']}"
+        )
     if seen["disk"]["nearly_full"]:
         sending = "" if seen["disk"]["reserve"] else ", none is handed over"
         yield plain(f"disk      nearly full: new mail is refused{sending}, until there is room")

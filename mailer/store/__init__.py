@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mailer.store.approvals import Approvals
 from mailer.store.batches import Batches
 from mailer.store.connection import Database
 from mailer.store.cursors import Cursors
@@ -45,6 +46,7 @@ class Store:
             self._db.close()
             raise
         self.path = self._db.path
+        self.approvals = Approvals(self._db)
         self.messages = Messages(self._db)
         self.batches = Batches(self._db, self.messages)
         self.log = Log(self._db)

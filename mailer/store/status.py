@@ -32,15 +32,6 @@ class Depth:
     mails: int
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A transport its provider has paused, or can't be reached; the latter has no instant."""
-
-    transport: str
-    blocked_until_us: int
-    blocked_reason: str
-
-
 class Status:
     """What the store knows of the whole."""
 
@@ -50,14 +41,6 @@ class Status:
     def depths(self) -> list[Depth]:
         rows = self._db.all("SELECT transport, lane, mails FROM queue_depths ORDER BY 1, 2")
         return [Depth(*row) for row in rows]
-
-    def blocks(self, now_us: int) -> list[Block]:
-        rows = self._db.all(
-            "SELECT transport, blocked_until_us, blocked_reason FROM transports"
-            " WHERE blocked_until_us > ? OR (blocked_reason <> '' AND throttled = 0)",
-            (now_us,),
-        )
-        return [Block(*row) for row in rows]
 
     def journal_mode(self) -> str:
         """What the file says of itself; `wal`, unless another program has changed it."""

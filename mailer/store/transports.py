@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from mailer.hookspecs import Quota
 from mailer.pacing import Lesson
 from mailer.store.connection import Database
+from mailer.vocabulary import Condition
 
 DAY_MINUTES: Final = 24 * 60
 
@@ -16,6 +17,23 @@ SELECT (SELECT count(*) FROM mails INDEXED BY mails_sender
         WHERE sender IS NOT NULL AND transport = ?)
     + (SELECT count(*) FROM mails INDEXED BY mails_settle
         WHERE settle_at_ms IS NOT NULL AND transport = ?)
+"""
+
+
+_STATE: Final = """
+SELECT transport, reports_events, blocked_until_us, blocked_reason, throttled, max_per_second,
+    max_24h, sent_24h, notice, quota_at_ms, too_fast_per_second, too_fast_at_us, halted_at_ms
+FROM transports
+"""
+
+_HALTED_SINCE: Final = "halted_at_ms = iif(? IS NULL, NULL, coalesce(halted_at_ms, ?))"
+
+_FREES: Final = """
+SELECT minute FROM (
+    SELECT minute, sum(recipients) OVER (ORDER BY minute) AS left_window
+    FROM sends WHERE transport = :transport AND minute >= :since
+)
+WHERE left_window >= :wanted ORDER BY minute LIMIT 1
 """
 
 
@@ -32,6 +50,19 @@ class TransportState:
     quota: Quota
     quota_at_ms: int | None
     lesson: Lesson | None
+    halted_at_ms: int | None
+    """Since when somebody has to mend what `blocked_reason` says; None: it is not halted."""
+    notice: str
+    """What else its provider lets people know."""
+
+    def condition(self, now_us: int) -> Condition:
+        """In a word."""
+        if self.halted_at_ms is not None:
+            return Condition.HALTED
+        if self.blocked_until_us > now_us:
+            return Condition.PAUSED
+        out_of_reach = self.blocked_reason and not self.throttled
+        return Condition.UNREACHABLE if out_of_reach else Condition.WORKING
 
 
 class Transports:
@@ -41,26 +72,15 @@ class Transports:
         self._db = db
 
     def get(self, transport: str) -> TransportState | None:
-        row = self._db.one(
-            "SELECT transport, reports_events, blocked_until_us, blocked_reason, throttled,"
-            " max_per_second, max_24h, sent_24h, quota_at_ms, too_fast_per_second, too_fast_at_us"
-            " FROM transports WHERE transport = ?",
-            (transport,),
-        )
-        if row is None:
-            return None
-        name, reports_events, blocked_until_us, blocked_reason, throttled, *limits = row
-        *quota, quota_at_ms, too_fast, too_fast_at_us = limits
-        return TransportState(
-            transport=name,
-            reports_events=bool(reports_events),
-            blocked_until_us=blocked_until_us,
-            blocked_reason=blocked_reason,
-            throttled=throttled,
-            quota=Quota(*quota),
-            quota_at_ms=quota_at_ms,
-            lesson=None if too_fast is None else Lesson(too_fast, too_fast_at_us),
-        )
+        row = self._db.one(f"{_STATE} WHERE transport = ?", (transport,))
+        return _state(*row) if row else None
+
+    def all(self) -> list[TransportState]:
+        return [_state(*row) for row in self._db.all(f"{_STATE} ORDER BY transport")]
+
+    def troubled(self, now_us: int) -> list[TransportState]:
+        """Those that do not take mail now."""
+        return [s for s in self.all() if s.condition(now_us) is not Condition.WORKING]
 
     def register(self, transport: str, *, reports_events: bool) -> None:
         self._db.run(
@@ -74,17 +94,32 @@ class Transports:
         rate = quota.max_per_second if (quota.max_per_second or 0) > 0 else None
         daily = quota.max_24h if (quota.max_24h or 0) >= 0 else None
         self._db.run(
-            "UPDATE transports SET max_per_second = ?, max_24h = ?, sent_24h = ?, quota_at_ms = ?"
-            " WHERE transport = ?",
-            (rate, daily, quota.sent_24h, now_ms, transport),
+            "UPDATE transports SET max_per_second = ?, max_24h = ?, sent_24h = ?, quota_at_ms = ?,"
+            " notice = ? WHERE transport = ?",
+            (rate, daily, quota.sent_24h, now_ms, quota.notice, transport),
         )
 
-    def block(self, transport: str, until_us: int, reason: str) -> None:
-        """No sender claims for it until then, and one mail alone after that."""
+    def end_halt(self, transport: str) -> None:
+        """The provider answers. If it was a mail's outcome that halted, one is tried at once."""
+        self._db.run(
+            "UPDATE transports SET blocked_until_us = 0,"
+            " blocked_reason = iif(throttled, blocked_reason, ''),"
+            " halted_at_ms = iif(throttled, halted_at_ms, NULL)"
+            " WHERE transport = ? AND halted_at_ms IS NOT NULL",
+            (transport,),
+        )
+
+    def block(
+        self, transport: str, until_us: int, reason: str, *, halted_at_ms: int | None = None
+    ) -> None:
+        """No sender claims for it until then, and one mail alone after that.
+
+        With `halted_at_ms`, or an earlier instant on record, it is halted.
+        """
         self._db.run(
             "UPDATE transports SET blocked_until_us = ?, blocked_reason = ?,"
-            " throttled = throttled + 1 WHERE transport = ?",
-            (until_us, reason, transport),
+            f" throttled = throttled + 1, {_HALTED_SINCE} WHERE transport = ?",
+            (until_us, reason, halted_at_ms, halted_at_ms, transport),
         )
 
     def await_trial(self, transport: str, until_us: int) -> None:
@@ -100,17 +135,20 @@ class Transports:
             (lesson.rate, lesson.at_us, transport),
         )
 
-    def note_unreachable(self, transport: str, reason: str) -> None:
-        """A sender can't connect, and tries again by itself."""
+    def note_unreachable(
+        self, transport: str, reason: str, *, halted_at_ms: int | None = None
+    ) -> None:
+        """A sender can't connect, and tries again by itself; `halted_at_ms` as in `block`."""
         self._db.run(
-            "UPDATE transports SET blocked_reason = ? WHERE transport = ?", (reason, transport)
+            f"UPDATE transports SET blocked_reason = ?, {_HALTED_SINCE} WHERE transport = ?",
+            (reason, halted_at_ms, halted_at_ms, transport),
         )
 
     def unblock(self, transport: str) -> None:
         """It took mail again."""
         self._db.run(
-            "UPDATE transports SET throttled = 0, blocked_reason = '', blocked_until_us = 0"
-            " WHERE transport = ?",
+            "UPDATE transports SET throttled = 0, blocked_reason = '', blocked_until_us = 0,"
+            " halted_at_ms = NULL WHERE transport = ?",
             (transport,),
         )
 
@@ -150,5 +188,41 @@ class Transports:
         left = state.quota.max_24h - max(ours, theirs) - in_flight
         return max(0, left), state.quota.max_24h
 
+    def bulk_waits_until_ms(self, transport: str, reserved: int, now_ms: int) -> int | None:
+        """When the quota leaves more than `reserved` again, as our own sends leave its window.
+
+        None: bulk mail need not wait for it, or what others sent is too much of it to tell.
+        """
+        left, _ = self.left_today(transport, now_ms)
+        if left is None or left > reserved:
+            return None
+        wanted = reserved - left + 1
+        since = now_ms // 60_000 - DAY_MINUTES
+        row = self._db.one(_FREES, {"transport": transport, "since": since, "wanted": wanted})
+        return (int(row[0]) + DAY_MINUTES + 1) * 60_000 if row else None
+
     def forget_sends(self, before_minute: int) -> None:
         self._db.run("DELETE FROM sends WHERE minute < ?", (before_minute,))
+
+
+def _state(
+    transport: str,
+    reports_events: int,
+    blocked_until_us: int,
+    blocked_reason: str,
+    throttled: int,
+    *limits: Any,
+) -> TransportState:
+    *quota, notice, quota_at_ms, too_fast, too_fast_at_us, halted_at_ms = limits
+    return TransportState(
+        transport=transport,
+        reports_events=bool(reports_events),
+        blocked_until_us=blocked_until_us,
+        blocked_reason=blocked_reason,
+        throttled=throttled,
+        quota=Quota(*quota),
+        quota_at_ms=quota_at_ms,
+        lesson=None if too_fast is None else Lesson(too_fast, too_fast_at_us),
+        halted_at_ms=halted_at_ms,
+        notice=notice,
+    )

@@ -31,10 +31,12 @@ class Rule:
     retry_after_s: float | None = None
     fix: str = ""
     concerns_all: bool = False
+    halts: bool = False
+    """Mail waits until somebody has done so."""
 
 
 def _halt(fix: str) -> Rule:
-    return Rule(OutcomeKind.THROTTLED, HALT_S, fix)
+    return Rule(OutcomeKind.THROTTLED, HALT_S, fix, halts=True)
 
 
 REJECTED: Final = Rule(OutcomeKind.REJECTED)
@@ -178,7 +180,11 @@ def _outcome(code: str, words: str, status: int, envelope: Envelope, default_fro
     if rule.fix:
         detail = f"{detail} ({rule.fix})"
     return Outcome(
-        rule.kind, detail, retry_after_s=rule.retry_after_s, concerns_all=rule.concerns_all
+        rule.kind,
+        detail,
+        retry_after_s=rule.retry_after_s,
+        concerns_all=rule.concerns_all,
+        halts=rule.halts,
     )
 
 

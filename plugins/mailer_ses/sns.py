@@ -2,18 +2,17 @@
 
 Everything cheap is checked first: size, form, topic, age, the certificate's URL. Only then may the
 certificate be fetched and the signature checked; nothing else in a message is used before. A
-message that can never be right raises InvalidRequest, one that can't be judged now an OSError.
+message that can never be right raises InvalidRequest, one that can't be judged now an OSError, a
+topic that only SNS_TOPIC_ARNS can allow ApprovalNeeded.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import logging
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -22,9 +21,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from mailer.errors import Fault, InvalidRequest
-
-log = logging.getLogger("mailer.ses")
+from mailer.errors import ApprovalNeeded, Fault, InvalidRequest
 
 MAX_BODY_BYTES: Final = 300_000
 """SNS sends at most 256 KiB, envelope included."""
@@ -173,15 +170,15 @@ def _ours(message: Message, topic_arns: tuple[str, ...]) -> Topic:
     topic = Topic.of(message.topic_arn)
     if topic is None:
         raise refusal("TopicArn", "is not the ARN of an SNS topic")
-    if not topic_arns:
-        _warn(
-            f"a {message.type} of {message.topic_arn} waits: if the topic is yours, set"
-            f" SNS_TOPIC_ARNS={message.topic_arn} and restart"
-        )
-        raise ConnectionRefusedError("SNS_TOPIC_ARNS is not set")
-    if message.topic_arn not in topic_arns:
+    if message.topic_arn in topic_arns:
+        return topic
+    if topic_arns and message.type != CONFIRMATION:
         raise refusal("TopicArn", "is not among SNS_TOPIC_ARNS")
-    return topic
+    sentence = (
+        f"a {message.type} of {message.topic_arn} waits: if the topic is yours, set"
+        f" SNS_TOPIC_ARNS={','.join((*topic_arns, message.topic_arn))} and restart"
+    )
+    raise ApprovalNeeded("SNS_TOPIC_ARNS", message.topic_arn, sentence)
 
 
 def _check_age(message: Message, now: datetime, max_age: timedelta) -> None:
@@ -227,9 +224,3 @@ def _check_signature(message: Message, key: rsa.RSAPublicKey) -> None:
         key.verify(signature, message.text_to_sign(), padding.PKCS1v15(), algorithm)
     except (InvalidSignature, binascii.Error, ValueError):
         raise refusal("Signature", "is not SNS's") from None
-
-
-@lru_cache(maxsize=16)
-def _warn(sentence: str) -> None:
-    """Say it once, not with each try of SNS."""
-    log.warning("ses: %s", sentence)

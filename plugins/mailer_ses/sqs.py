@@ -21,7 +21,7 @@ from typing import Any, Final
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from mailer.errors import InvalidRequest, StoreUnavailable
+from mailer.errors import ApprovalNeeded, InvalidRequest, MailerError, StoreUnavailable
 from mailer.hookspecs import Access, ProviderEvent
 from mailer.settings import Settings
 from mailer_ses import sns
@@ -115,7 +115,7 @@ class Queue:
         for message in given:
             try:
                 told += self._read(message.body)
-            except InvalidRequest as error:
+            except (InvalidRequest, ApprovalNeeded) as error:
                 _refuse(message, error)
             except OSError as error:
                 undecided = error
@@ -203,7 +203,7 @@ def _read(settings: Settings, body: bytes) -> Sequence[ProviderEvent]:
     return events
 
 
-def _refuse(message: Message, error: InvalidRequest) -> None:
+def _refuse(message: Message, error: MailerError) -> None:
     """Say it the first time. It comes again until the queue gives it up."""
     level = logging.WARNING if message.receives == 1 else logging.DEBUG
     log.log(

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from mailer.errors import TransportUnreachable
+from mailer.errors import TransportHalted, TransportUnreachable
 from mailer.hookspecs import Envelope, Outcome, Quota
 from mailer.vocabulary import OutcomeKind
 from mailer_ses import bulk, outcomes
@@ -75,12 +75,12 @@ class SesTransport:
             account = client.call("get_account", {})
         except Refused as error:
             if error.code != "AccessDeniedException":
-                raise TransportUnreachable(_explained(error)) from None
+                raise _no_mail(error) from None
             self.say(f"the account's quota is not known, for want of ses:GetAccount: {error}")
             return Quota()
         except (NotSent, NoAnswer) as error:
             raise TransportUnreachable(f"{error}") from None
-        self._look_at(account)
+        notice = self._look_at(account)
         limits = account.get("SendQuota", {})
         max_24h = limits.get("Max24HourSend", -1)
         unlimited = max_24h < 0
@@ -88,6 +88,7 @@ class SesTransport:
             max_per_second=limits.get("MaxSendRate"),
             max_24h=None if unlimited else int(max_24h),
             sent_24h=None if unlimited else int(limits.get("SentLast24Hours", 0)),
+            notice=notice,
         )
 
     def lost_touch(self, why: str) -> None:
@@ -121,21 +122,27 @@ class SesTransport:
             rule = outcomes.rule_for(error.code, error.words, error.status)
             # Whether we may ask for the account, or too often, says nothing of sending.
             if rule.fix and error.code != "AccessDeniedException":
-                raise TransportUnreachable(_explained(error)) from None
+                raise _no_mail(error) from None
         else:
             self._look_at(account)
-            if account.get("SendingEnabled") is False:
-                paused = Refused("SendingPausedException", "SendingEnabled is false", 200)
-                raise TransportUnreachable(_explained(paused))
 
-    def _look_at(self, account: dict[str, Any]) -> None:
+    def _look_at(self, account: dict[str, Any]) -> str:
+        """What people should know of the account. Raises TransportHalted when it may not send."""
+        notices = []
         if account.get("ProductionAccessEnabled") is False:
-            self.say(
+            notices.append(
                 f"the account is in the SES sandbox in {self.account.region}: only verified"
                 " recipients get mail, 200 a day; ask AWS for production access"
             )
         if (standing := account.get("EnforcementStatus", "HEALTHY")) != "HEALTHY":
-            self.say(f"AWS has put this account's sending under {standing}; see the SES console")
+            notices.append(
+                f"AWS has put this account's sending under {standing}; see the SES console"
+            )
+        for notice in notices:
+            self.say(notice)
+        if account.get("SendingEnabled") is False:
+            raise _no_mail(Refused("SendingPausedException", "SendingEnabled is false", 200))
+        return "; ".join(notices)
 
 
 class SesSession:
@@ -264,6 +271,8 @@ def _side_by_side(make: Callable[[Call], _T], calls: Sequence[Call]) -> list[_T 
     return made
 
 
-def _explained(error: Refused) -> str:
+def _no_mail(error: Refused) -> TransportUnreachable:
+    """That the account may not send or be asked: for somebody to mend, or for now."""
     rule = outcomes.rule_for(error.code, error.words, error.status)
-    return f"{error} ({rule.fix})" if rule.fix else f"{error}"
+    words = f"{error} ({rule.fix})" if rule.fix else f"{error}"
+    return TransportHalted(words) if rule.halts else TransportUnreachable(words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +13,7 @@ from tests.installation import install_plugin
 
 PLUGIN = """
 import json, time
-from mailer.errors import Fault, InvalidRequest
+from mailer.errors import ApprovalNeeded, Fault, InvalidRequest
 from mailer.hookspecs import ProviderEvent, hookimpl
 from mailer.vocabulary import EventType
 
@@ -26,6 +27,8 @@ def mailer_notifications(settings, headers, body):
             raise InvalidRequest([Fault("Signature", "signature_invalid", "is not theirs")])
         case "unreachable":
             raise ConnectionError("certificate host is down: secret-canary")
+        case "unknown":
+            raise ApprovalNeeded("SNS_TOPIC_ARNS", what["id"], f"{what['id']} waits")
         case "broken":
             raise RuntimeError("secret-canary")
         case "nothing":
@@ -90,6 +93,18 @@ def test_only_what_can_never_be_right_is_refused_for_good(
 ) -> None:
     assert tell(notified, kind) == status
     assert "secret-canary" not in notified.log
+
+
+def test_what_only_a_setting_can_allow_is_kept_for_the_operator(notified: Service) -> None:
+    """And no more of it than is bounded, whoever asks how often."""
+    for number in range(50):
+        assert tell(notified, "unknown", event_id=f"arn-{number}") == 503
+
+    with sqlite3.connect(notified.database) as connection:
+        asked = connection.execute("SELECT setting, value FROM approvals").fetchall()
+    assert asked[0] == ("SNS_TOPIC_ARNS", "arn-0")
+    assert len(asked) < 5
+    assert notified.log.count(" waits") == len(asked)
 
 
 def test_what_no_plugin_knows_is_403(notified: Service, api: Service) -> None:

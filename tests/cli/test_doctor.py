@@ -156,11 +156,21 @@ def test_mail_that_waits_too_long(world: World) -> None:
 
 
 def test_a_paused_transport_is_named_with_the_provider_s_words(world: World) -> None:
-    assert "transport post" not in looked(world)
+    assert "transport" not in looked(world)
     with world.store.write():
         world.store.transports.register("post", reports_events=True)
         world.store.transports.block("post", world.now_us + 60_000_000, "421 too many")
-    assert looked(world)["transport post"].finding == "paused for 60 s: 421 too many"
+    assert looked(world)["transport"].finding == "post is paused for 60 s: 421 too many"
+
+
+def test_a_restored_database_that_is_held(world: World) -> None:
+    assert "hold" not in looked(world)
+    world.close()
+    with sqlite3.connect(world.path) as connection:
+        connection.execute("UPDATE meta SET held_since_ms = ?", (START_MS,))
+    assert (looked(world)["hold"].result, "mailer release" in looked(world)["hold"].advice) == (
+        FAILURE, True,
+    )  # fmt: skip
 
 
 def test_events_that_stay_away(world: World) -> None:

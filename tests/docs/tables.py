@@ -14,7 +14,13 @@ from mailer.api.routes import routes
 from mailer.clock import SystemClock
 from mailer.commands import add_commands_of_plugins, cli
 from mailer.store import Store
-from mailer.vocabulary import MOVES, STATE_MEANINGS, WAITS_FOR_MEANINGS, State
+from mailer.vocabulary import (
+    CONDITION_MEANINGS,
+    MOVES,
+    STATE_MEANINGS,
+    WAITS_FOR_MEANINGS,
+    State,
+)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -73,6 +79,11 @@ def _sorted(old: State) -> list[State]:
 def waits() -> str:
     rows = ((f"`{waits_for}`", meaning) for waits_for, meaning in WAITS_FOR_MEANINGS.items())
     return table(("`waits_for`", "why"), rows)
+
+
+def conditions() -> str:
+    rows = ((f"`{condition}`", meaning) for condition, meaning in CONDITION_MEANINGS.items())
+    return table(("a transport is", "meaning"), rows)
 
 
 def commands() -> str:

@@ -19,7 +19,15 @@ README = (Path(__file__).parent.parent.parent / "README.md").read_text()
 
 @pytest.mark.parametrize(
     "table",
-    [tables.api, tables.commands, tables.settings, tables.states, tables.diagram, tables.waits],
+    [
+        tables.api,
+        tables.commands,
+        tables.settings,
+        tables.states,
+        tables.diagram,
+        tables.waits,
+        tables.conditions,
+    ],
     ids=lambda table: table.__name__,
 )
 def test_tables_follow_from_the_code(table: Callable[[], str]) -> None:

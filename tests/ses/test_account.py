@@ -13,7 +13,7 @@ from mailer_ses.settings import SesSettings
 from mailer_ses.transport import SesTransport
 
 from mailer import settings as settings_module
-from mailer.errors import SettingsError, TransportUnreachable
+from mailer.errors import SettingsError, TransportHalted, TransportUnreachable
 from mailer.hookspecs import Quota, Transport
 from mailer.settings import Settings
 from tests.ses.harness import FakeSes
@@ -116,8 +116,10 @@ def test_a_paused_account_holds_all_mail_until_it_is_resumed(
     ses: FakeSes, transport: SesTransport
 ) -> None:
     ses.told(sending_enabled=False)
-    with pytest.raises(TransportUnreachable, match="resume it in the SES console"):
+    with pytest.raises(TransportHalted, match="resume it in the SES console"):
         transport.open()
+    with pytest.raises(TransportHalted, match="resume it in the SES console"):
+        transport.quota()
 
     ses.told()
     transport.open().close()
@@ -129,8 +131,10 @@ def test_the_sandbox_is_said_once(
     ses.told(production=False, enforcement="PROBATION")
 
     transport.quota()
-    transport.quota()
+    notice = transport.quota().notice
 
+    assert "SES sandbox in eu-central-1" in notice
+    assert "PROBATION" in notice
     said = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert len(said) == 2
     assert "sandbox" in said[0]

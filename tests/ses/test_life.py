@@ -102,7 +102,13 @@ def test_an_outage_costs_nobody_their_mail(ses: FakeSes, start: Start) -> None:
     ids = mailer.accepted(*addresses(20))
     until(lambda: "resume it in the SES console" in mailer.log)
 
+    def halted() -> list[tuple[bool, str]]:
+        return mailer.rows("SELECT halted_at_ms > 0, blocked_reason FROM transports")
+
+    until(lambda: any(since and "SendingPaused" in why for since, why in halted()))
+
     ses.told()
 
     mails = arrived(ses, 20)
     assert Counter(mail["tags"]["mailer_request_id"] for mail in mails) == Counter(ids)
+    until(lambda: not any(since or why for since, why in halted()))

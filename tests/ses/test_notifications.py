@@ -13,7 +13,7 @@ from mailer_ses.account import Account
 from mailer_ses.settings import SesSettings
 from mailer_ses.transport import SesTransport
 
-from mailer.errors import InvalidRequest
+from mailer.errors import ApprovalNeeded, InvalidRequest
 from mailer.hookspecs import ProviderEvent
 from mailer.settings import Settings
 from mailer.testing import Callback, NotificationContract
@@ -108,7 +108,7 @@ def test_callbacks_of_others_are_not_ours(settings: Settings) -> None:
 
 
 def test_without_settings_of_its_own_everything_of_sns_waits(authority: Authority) -> None:
-    with pytest.raises(OSError, match="SNS_TOPIC_ARNS"):
+    with pytest.raises(ApprovalNeeded, match="SNS_TOPIC_ARNS"):
         notified(Settings(of_plugins={SesSettings: SesSettings()}), authority.sign(envelope("x")))
 
 
@@ -132,7 +132,7 @@ def test_another_topic_s_subscription_is_not(
     arn = TOPIC_ARN + "-2"
     other = confirmation(TopicArn=arn)
     other["SubscribeURL"] = other["SubscribeURL"].replace(TOPIC_ARN, arn)
-    with pytest.raises(InvalidRequest, match="SNS_TOPIC_ARNS"):
+    with pytest.raises(ApprovalNeeded, match="SNS_TOPIC_ARNS"):
         notified(settings, authority.sign(other))
     with pytest.raises(InvalidRequest, match="Signature"):
         notified(settings, {**authority.sign(confirmation()), "Signature": "AAAA"})

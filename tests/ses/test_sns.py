@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from mailer_ses import sns
 from mailer_ses.certificates import Certificates
 
-from mailer.errors import InvalidRequest
+from mailer.errors import ApprovalNeeded, InvalidRequest
 from tests.ses.authority import GOOD, Authority
 from tests.ses.events import TOPIC_ARN, envelope
 
@@ -292,14 +292,29 @@ def test_header_and_body_must_agree(authority: Authority) -> None:
     assert refused(authority, authority.sign(envelope("x")), "Type", headers) == []
 
 
+@pytest.mark.parametrize("given", [confirmation(), envelope("x")], ids=["confirmation", "event"])
 def test_while_no_topic_is_named_everything_waits(
-    authority: Authority, caplog: pytest.LogCaptureFixture
+    authority: Authority, given: dict[str, Any]
 ) -> None:
-    """An OSError: SNS is told to come again, and the operator what to set."""
-    with pytest.raises(OSError, match="SNS_TOPIC_ARNS"):
-        verify(authority, authority.sign(confirmation()), arns=())
+    """SNS is told to come again, and the operator what to set."""
+    with pytest.raises(ApprovalNeeded, match=f"SNS_TOPIC_ARNS={TOPIC_ARN} ") as caught:
+        verify(authority, authority.sign(given), arns=())
 
-    assert f"SNS_TOPIC_ARNS={TOPIC_ARN}" in caplog.text
+    assert (caught.value.setting, caught.value.value) == ("SNS_TOPIC_ARNS", TOPIC_ARN)
+
+
+def test_the_setting_to_write_keeps_the_topics_that_are_there(authority: Authority) -> None:
+    arn = f"{TOPIC_ARN}-2"
+    with pytest.raises(ApprovalNeeded, match=f"SNS_TOPIC_ARNS={TOPIC_ARN},{arn} "):
+        verify(authority, confirmation(TopicArn=arn, SigningCertURL=CERT_URL,
+            Signature="", SignatureVersion="2"), arns=(TOPIC_ARN,))  # fmt: skip
+
+
+@pytest.mark.parametrize("arn", ["arn:aws:sns:eu-central-1:1:x", "x" * 1_000, "<script>"])
+def test_nobody_is_asked_about_what_is_no_topic(authority: Authority, arn: str) -> None:
+    given = confirmation(TopicArn=arn, SigningCertURL=CERT_URL, Signature="", SignatureVersion="2")
+    with pytest.raises(InvalidRequest, match="is not the ARN of an SNS topic"):
+        verify(authority, given, arns=())
 
 
 def test_at_least_forty_forgeries_are_tried() -> None:

@@ -148,7 +148,7 @@ def look(world: World) -> None:
     store.suppressions.list(email=None, after=("", ""), limit=10)
     store.suppressions.list(email="b@x.org", after=("", ""), limit=10)
     store.status.depths()
-    store.status.blocks(world.now_us)
+    store.transports.troubled(world.now_us)
     store.status.handed_over(world.now_us)
     store.status.oldest_due_at_ms(world.now_ms)
 

@@ -8,7 +8,7 @@ from mailer.allowance import rate_per_second
 from mailer.hookspecs import Quota
 from mailer.pacing import Lesson
 from mailer.settings import load
-from mailer.vocabulary import OutcomeKind
+from mailer.vocabulary import Condition, OutcomeKind
 from tests.store.world import DAY_MS, World, people
 
 
@@ -120,9 +120,9 @@ def test_a_pause_holds_for_all_until_mail_is_taken_again(post: World, words: str
         with post.store.write():
             post.store.transports.block("post", post.now_us + 1_000, words)
     assert throttled(post) == 3
-    blocks = post.store.status.blocks(post.now_us)
+    blocks = post.store.transports.troubled(post.now_us)
     assert [(b.transport, b.blocked_until_us) for b in blocks] == [("post", post.now_us + 1_000)]
-    assert post.store.status.blocks(post.now_us + 1_000) == []
+    assert post.store.transports.troubled(post.now_us + 1_000) == []
     with post.store.write():
         post.store.transports.unblock("post")
     assert throttled(post) == 0
@@ -131,22 +131,79 @@ def test_a_pause_holds_for_all_until_mail_is_taken_again(post: World, words: str
 def test_a_provider_out_of_reach_is_shown_until_it_takes_mail(post: World) -> None:
     with post.store.write():
         post.store.transports.note_unreachable("post", "no route to it")
-    (block,) = post.store.status.blocks(post.now_us)
+    (block,) = post.store.transports.troubled(post.now_us)
     assert (block.blocked_until_us, block.blocked_reason) == (0, "no route to it")
     with post.store.write():
         post.store.transports.unblock("post")
-    assert post.store.status.blocks(post.now_us) == []
+    assert post.store.transports.troubled(post.now_us) == []
+
+
+def condition(world: World) -> tuple[Condition, int | None]:
+    state = world.store.transports.get("post")
+    assert state is not None
+    return state.condition(world.now_us), state.halted_at_ms
+
+
+def test_a_halt_is_dated_from_its_first_word_until_mail_is_taken(post: World) -> None:
+    since = post.now_ms
+    for _ in range(2):
+        with post.store.write():
+            post.store.transports.block(
+                "post", post.now_us + 60_000_000, "not verified", halted_at_ms=post.now_ms
+            )
+        post.pass_s(30)
+        assert condition(post) == (Condition.HALTED, since)
+    with post.store.write():
+        post.store.transports.end_halt("post")
+    assert condition(post) == (Condition.HALTED, since)
+    assert post.store.transports.troubled(post.now_us)[0].blocked_until_us == 0  # tried at once
+    with post.store.write():
+        post.store.transports.unblock("post")
+    assert condition(post) == (Condition.WORKING, None)
+
+
+def test_a_halt_the_provider_itself_told_of_ends_when_it_answers(post: World) -> None:
+    with post.store.write():
+        post.store.transports.note_unreachable("post", "paused", halted_at_ms=post.now_ms)
+    assert condition(post)[0] is Condition.HALTED
+    with post.store.write():
+        post.store.transports.end_halt("post")
+    assert condition(post) == (Condition.WORKING, None)
+
+
+def test_another_trouble_is_no_halt_any_more(post: World) -> None:
+    with post.store.write():
+        post.store.transports.block("post", post.now_us, "suspended", halted_at_ms=post.now_ms)
+        post.store.transports.block("post", post.now_us + 1_000, "HTTP 500")
+    assert condition(post) == (Condition.PAUSED, None)
+
+
+def test_bulk_waits_until_enough_of_our_own_is_a_day_old(post: World) -> None:
+    def waits_s() -> float | None:
+        until_ms = post.store.transports.bulk_waits_until_ms("post", 2, post.now_ms)
+        return None if until_ms is None else (until_ms - post.now_ms) / 1000
+
+    keep(post, max_24h=10)
+    send(post, 4)
+    assert waits_s() is None
+    post.pass_s(3600)
+    send(post, 5)
+    assert waits_s() == pytest.approx(23 * 3600 + 60, abs=60)
+    post.pass_s(waits_s() or 0)
+    assert waits_s() is None
+    keep(post, max_24h=10, sent_24h=10)  # mostly others', of which it is not known when
+    assert post.store.transports.bulk_waits_until_ms("post", 9, post.now_ms) is None
 
 
 def test_while_one_mail_is_tried_no_other_is(post: World) -> None:
     with post.store.write():
         post.store.transports.block("post", post.now_us, "down")
         post.store.transports.await_trial("post", post.now_us + 5_000)
-    (block,) = post.store.status.blocks(post.now_us)
+    (block,) = post.store.transports.troubled(post.now_us)
     assert (block.blocked_until_us, block.blocked_reason) == (post.now_us + 5_000, "down")
     with post.store.write():
         post.store.transports.unblock("post")
-    assert post.store.status.blocks(post.now_us) == []
+    assert post.store.transports.troubled(post.now_us) == []
 
 
 def test_what_was_learnt_of_the_rate_lasts_until_the_next_boot(post: World) -> None:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -17,7 +13,6 @@ from mailer import duties
 from mailer.clock import SystemClock
 from mailer.duties import STEPS, FileCheck, Quotas, Reached, Schedule
 from mailer.errors import StoreDamaged, StoreUnavailable
-from mailer.hookspecs import Quota, Session
 from mailer.pacing import HORIZON_US, Limit
 from mailer.settings import load
 from mailer.store import topics
@@ -34,28 +29,6 @@ def world(tmp_path: Path) -> Iterator[World]:
     world = World(tmp_path / "mailer.db")
     yield world
     world.close()
-
-
-@dataclass
-class Provider:
-    """Tells its limits when it is let."""
-
-    answer: Callable[[], Quota]
-    batch_size: int = 1
-    max_in_flight: int = 1
-    call_timeout_s: float = 1.0
-    reports_events: bool = False
-    destination: str = "nowhere"
-    may_answer: threading.Event = field(default_factory=threading.Event)
-    asked: int = 0
-
-    def open(self) -> Session:
-        raise NotImplementedError
-
-    def quota(self) -> Quota:
-        self.asked += 1
-        self.may_answer.wait()
-        return self.answer()
 
 
 def test_settle_decides_all_that_is_uncertain_for_long_enough(world: World) -> None:
@@ -170,56 +143,6 @@ def test_old_slots_are_forgotten(world: World) -> None:
     world.claim(limit=Limit.per_second(500))
     duties.forget_slots(world.store, world.now_us + 200_000_000, duties.slots_kept_us(None))
     assert world.store.status.handed_over(0) == 0
-
-
-def test_quotas_are_asked_in_the_background_and_kept_when_they_come(world: World) -> None:
-    provider = Provider(lambda: Quota(14.0, 200, 3))
-    with world.store.write():
-        world.store.transports.register("post", reports_events=False)
-    quotas = Quotas({"post": provider})
-    quotas.ask()
-    quotas.ask()
-    quotas.keep(world.store, world.now_ms)
-    assert world.store.transports.left_today("post", world.now_ms) == (None, None)
-    provider.may_answer.set()
-
-    def kept() -> bool:
-        quotas.keep(world.store, world.now_ms)
-        return world.store.transports.left_today("post", world.now_ms) == (197, 200)
-
-    until(kept)
-    assert provider.asked == 1
-
-
-def test_a_provider_that_does_not_tell_its_limits_is_asked_again(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
-    def refuse() -> Quota:
-        raise OSError("no route to it")
-
-    provider = Provider(refuse)
-    provider.may_answer.set()
-    quotas = Quotas({"post": provider})
-
-    def asked_again() -> bool:
-        quotas.keep(world.store, world.now_ms)
-        quotas.ask()
-        return provider.asked == 2
-
-    until(asked_again)
-    assert "post did not tell its limits: no route to it" in caplog.text
-
-
-def test_a_process_ends_while_a_provider_keeps_it_waiting() -> None:
-    program = """
-import threading
-from mailer.duties import Quotas
-class Silent:
-    def quota(self):
-        threading.Event().wait()
-Quotas({"silent": Silent()}).ask()
-"""
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
 
 
 def test_the_daily_check_finds_damage(world: World) -> None:

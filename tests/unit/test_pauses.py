@@ -7,10 +7,12 @@ from functools import partial
 
 import pytest
 
+from mailer.errors import TransportHalted
 from mailer.hookspecs import Envelope, Outcome
 from mailer.pacing import Lesson
 from mailer.sender import Sender
-from mailer.vocabulary import OutcomeKind, State
+from mailer.store.transports import TransportState
+from mailer.vocabulary import Condition, OutcomeKind, State
 from tests.store.world import people
 from tests.unit.memory import Memory, Post, Sends, accepted, raising, work
 from tests.waiting import until
@@ -29,7 +31,7 @@ def test_a_throttled_answer_pauses_the_transport_for_all_senders(post: Post) -> 
     transport = Memory(sends=lambda mails: [Outcome(OutcomeKind.THROTTLED, "slow down")])
     ours, theirs = post.sender(transport), post.sender(Memory())
     work(ours, lambda: transport.sent)
-    work(ours, lambda: post.world.store.status.blocks(post.clock.mono_us()))
+    work(ours, lambda: post.world.store.transports.troubled(post.clock.mono_us()))
     work(ours, lambda: ours.at_rest)
     tried = len(transport.sent)
     for _ in range(20):
@@ -42,6 +44,38 @@ def test_a_throttled_answer_pauses_the_transport_for_all_senders(post: Post) -> 
     state = post.world.store.transports.get("post")
     assert state is not None
     assert state.throttled == 0
+
+
+def test_an_outcome_that_halts_is_on_record_until_mail_is_taken(post: Post) -> None:
+    ids = post.world.accept(*people(2))
+    halt = Outcome(OutcomeKind.THROTTLED, "verify it", retry_after_s=60, halts=True)
+    transport = Memory(sends=lambda mails: [halt] * len(mails))
+    sender = post.sender(transport)
+
+    def state() -> TransportState:
+        found = post.world.store.transports.get("post")
+        assert found is not None
+        return found
+
+    work(sender, lambda: state().halted_at_ms)
+    assert state().condition(post.clock.mono_us()) is Condition.HALTED
+    assert state().blocked_reason == "verify it"
+    work(sender, lambda: sender.at_rest)
+    transport.sends = accepted
+    post.clock.ahead_us += 61_000_000
+    post.step_until(sender, ids, State.SENT)
+    assert state().halted_at_ms is None
+
+
+def test_a_transport_that_opens_to_say_it_halts_is_halted(post: Post) -> None:
+    def halted() -> None:
+        raise TransportHalted("sending is paused")
+
+    post.world.accept(*people(1))
+    sender = post.sender(Memory(opens=halted))
+    work(sender, lambda: post.world.store.transports.troubled(post.clock.mono_us()))
+    (state,) = post.world.store.transports.troubled(post.clock.mono_us())
+    assert state.condition(post.clock.mono_us()) is Condition.HALTED
 
 
 def down(mails: Sequence[Envelope]) -> list[Outcome]:

@@ -1,0 +1,94 @@
+"""How the transports stand and what providers wait for, as `mailer status` and `doctor` tell it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from mailer.api import times
+from mailer.clock import Clock
+from mailer.settings import Settings
+from mailer.store import Store
+from mailer.store.transports import TransportState
+from mailer.vocabulary import Condition
+
+
+def transports(store: Store, settings: Settings, clock: Clock) -> list[dict[str, Any]]:
+    """Every transport on record, as it goes into JSON."""
+    now_us = clock.mono_us()
+    return [
+        {
+            "transport": state.transport,
+            "condition": state.condition(now_us),
+            "reason": state.blocked_reason,
+            "for_s": max(0.0, (state.blocked_until_us - now_us) / 1_000_000),
+            "halted_at": times.written_or_none(state.halted_at_ms),
+            "notice": state.notice,
+            "quota": _quota(store, state, settings, clock.wall_ms()),
+        }
+        for state in store.transports.all()
+    ]
+
+
+def approvals(store: Store, settings: Settings, clock: Clock) -> list[dict[str, Any]]:
+    """What providers ask for and the settings don't allow yet, with the line that would."""
+    allowed = {variable.name: _several(value) for variable, value in settings.listed()}
+    return [
+        {
+            "setting": asked.setting,
+            "value": asked.value,
+            "asked_at": times.written(asked.asked_at_ms),
+            "line": f"{asked.setting}={','.join([*allowed.get(asked.setting, ()), asked.value])}",
+        }
+        for asked in store.approvals.all(clock.wall_ms())
+        if asked.value not in allowed.get(asked.setting, ())
+    ]
+
+
+def lines(transport: dict[str, Any]) -> Iterator[str]:
+    """What people should know of one transport; nothing when all is well."""
+    yield from obstacles(transport)
+    if transport["notice"]:
+        yield f"{transport['transport']}: {transport['notice']}"
+
+
+def obstacles(transport: dict[str, Any]) -> Iterator[str]:
+    """Why mail waits for one transport."""
+    name, reason = transport["transport"], transport["reason"]
+    match transport["condition"]:
+        case Condition.HALTED:
+            yield f"{name} is halted since {transport['halted_at']}: {reason}"
+        case Condition.PAUSED:
+            yield f"{name} is paused for {transport['for_s']:.0f} s: {reason}"
+        case Condition.UNREACHABLE:
+            yield f"{name} can't be reached: {reason}"
+    quota = transport["quota"]
+    if quota and quota["bulk_waits"]:
+        until = quota["bulk_waits_until"]
+        when = f"until {until}" if until else "until what others sent by this account is a day old"
+        left = f"{quota['left']:,} left for interactive mail" if quota["left"] else "nothing left"
+        yield (
+            f"{name} has used up its quota of {quota['max_24h']:,} in 24 hours: bulk mail waits"
+            f" {when}; {left}"
+        )
+
+
+def _quota(
+    store: Store, state: TransportState, settings: Settings, now_ms: int
+) -> dict[str, Any] | None:
+    left, max_24h = store.transports.left_today(state.transport, now_ms)
+    if left is None or max_24h is None:
+        return None
+    reserved = int(max_24h * settings.interactive_reserve)
+    until_ms = store.transports.bulk_waits_until_ms(state.transport, reserved, now_ms)
+    return {
+        "max_24h": max_24h,
+        "left": left,
+        "reserved_for_interactive": reserved,
+        "bulk_waits": left <= reserved,
+        "bulk_waits_until": times.written_or_none(until_ms),
+    }
+
+
+def _several(value: object) -> tuple[str, ...]:
+    return value if isinstance(value, tuple) else ()

@@ -1,0 +1,98 @@
+"""What `status` and `doctor` say of transports and of providers that wait to be believed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mailer import plugins
+from mailer.commands import checks, ways_out
+from mailer.commands.status import look
+from mailer.hookspecs import Check, Quota
+from mailer.settings import Settings
+from mailer.store.migrate import migrate
+from mailer.vocabulary import CheckResult
+from tests.cli.test_doctor import HandClock
+from tests.store.world import World, people
+
+ARN = "arn:aws:sns:eu-central-1:123456789012:ses-events"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    migrate(tmp_path / "mailer.db")
+    world = World(tmp_path / "mailer.db")
+    with world.store.write():
+        world.store.transports.register("post", reports_events=False)
+    return world
+
+
+def settings(world: World, **environ: str) -> Settings:
+    usual = {"DATABASE_URL": f"sqlite://{world.path}", "TRANSPORT": "post"}
+    return plugins.settings(plugins.load(), usual | environ)
+
+
+def said(world: World) -> list[str]:
+    seen = look(world.store, settings(world), plugins.load(), HandClock(world))
+    (post,) = seen["transports"]
+    return list(ways_out.lines(post))
+
+
+def doctored(world: World, name: str, **environ: str) -> list[Check]:
+    found = checks.local(settings(world, **environ), HandClock(world))
+    return [check for check in found if check.name == name]
+
+
+def test_a_transport_that_is_well_has_nothing_to_say(world: World) -> None:
+    assert said(world) == []
+    assert doctored(world, "transport") == []
+
+
+def test_a_halt_is_a_failure_with_its_reason_and_since_when(world: World) -> None:
+    with world.store.write():
+        world.store.transports.block("post", 0, "verify it", halted_at_ms=world.now_ms)
+    (line,) = said(world)
+    assert line.startswith("post is halted since 20")
+    assert line.endswith(": verify it")
+    (check,) = doctored(world, "transport")
+    assert (check.result, check.finding) == (CheckResult.FAILURE, line)
+
+
+def test_a_pause_and_a_provider_out_of_reach(world: World) -> None:
+    with world.store.write():
+        world.store.transports.note_unreachable("post", "no route")
+    assert said(world) == ["post can't be reached: no route"]
+    with world.store.write():
+        world.store.transports.block("post", world.now_us + 5_000_000, "slow down")
+    assert said(world) == ["post is paused for 5 s: slow down"]
+    assert [check.result for check in doctored(world, "transport")] == [CheckResult.WARNING]
+
+
+def test_a_quota_that_is_used_up_tells_until_when_and_what_is_reserved(world: World) -> None:
+    with world.store.write():
+        world.store.transports.keep_quota("post", Quota(max_24h=20), world.now_ms)
+    world.accept(*people(19))
+    world.record(world.claim())
+    (line,) = said(world)
+    assert "used up its quota of 20 in 24 hours: bulk mail waits until 20" in line
+    assert line.endswith("; 1 left for interactive mail")
+    with world.store.write():
+        world.store.transports.keep_quota("post", Quota(max_24h=20, sent_24h=20), world.now_ms)
+    assert said(world)[0].endswith("; nothing left")
+
+
+def test_the_provider_s_notice_is_passed_on(world: World) -> None:
+    with world.store.write():
+        world.store.transports.keep_quota("post", Quota(notice="in the sandbox"), world.now_ms)
+    assert said(world) == ["post: in the sandbox"]
+
+
+def test_what_asks_to_be_believed_comes_with_the_line_that_allows_it(world: World) -> None:
+    with world.store.write():
+        world.store.approvals.ask("SNS_TOPIC_ARNS", ARN, world.now_ms)
+    (asked,) = look(world.store, settings(world), plugins.load(), HandClock(world))["approvals"]
+    assert asked["line"] == f"SNS_TOPIC_ARNS={ARN}"
+    (check,) = doctored(world, "approval", SNS_TOPIC_ARNS=f"{ARN}-2")
+    assert f"set SNS_TOPIC_ARNS={ARN}-2,{ARN} and restart" in check.advice
+    assert doctored(world, "approval", SNS_TOPIC_ARNS=ARN) == []
