@@ -59,6 +59,8 @@ class Session:
             return self._failed(f"the answer is not HTTP: {type(error).__name__}")
         except (OSError, ValueError) as error:  # resolving, connecting, TLS, an unfit URL
             return self._failed(_printable(getattr(error, "strerror", None) or str(error)))
+        except Exception as error:  # nothing that a receiver sends may end the deliverer
+            return self._failed(f"mailer could not read the answer: {type(error).__name__}")
 
     def close(self) -> None:
         """Harmless when done twice."""

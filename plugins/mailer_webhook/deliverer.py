@@ -126,7 +126,10 @@ class Deliverer:
             deliveries = [] if number in busy else self._ready(self._stream(endpoint, number))
             if deliveries:
                 job = Job(endpoint, number, deliveries[:1] if probing else deliveries)
-                job.start(self._connector, self._now_ms, self._job_ended)
+                try:
+                    job.start(self._connector, self._now_ms, self._job_ended)
+                except RuntimeError:
+                    return  # no memory for another thread: when one ends there is
                 self._busy.add(job.key)
                 if probing:
                     return
@@ -224,8 +227,8 @@ def _event(endpoint: Endpoint) -> ProviderEvent:
 
 
 def _report(endpoint: Endpoint, answer: Answer, fates: Sequence[Fate]) -> None:
-    """To the log, where the receiver's words have no place: they may repeat what was sent."""
-    said = "no answer" if answer.status is None else f"status {answer.status}"
+    """To the log, in which a receiver's words have no place: they may repeat what was sent."""
+    said = answer.detail if answer.status is None else f"status {answer.status}"
     if endpoint.health.failures == FAILURES_TO_PROBE:
         _log.warning("webhook endpoint %s fails again and again: %s", endpoint.endpoint_id, said)
     if given_up := fates.count(Fate.GIVEN_UP):

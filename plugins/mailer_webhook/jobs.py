@@ -41,7 +41,9 @@ class Job:
         self, connector: Connector, now_ms: Callable[[], int], ended: Callable[[Job], None]
     ) -> None:
         """Work in a thread of its own, and call `ended` there, whatever happens."""
-        threading.Thread(target=self._run, args=(connector, now_ms, ended), daemon=True).start()
+        name = f"webhook {self.endpoint.endpoint_id}.{self.stream}"
+        work = (connector, now_ms, ended)
+        threading.Thread(target=self._run, args=work, name=name, daemon=True).start()
 
     def _run(
         self, connector: Connector, now_ms: Callable[[], int], ended: Callable[[Job], None]

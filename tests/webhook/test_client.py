@@ -55,7 +55,7 @@ def test_wrong_answers_are_failures_and_over_in_time(receiver: Receiver, way: st
     answer = post(receiver.url)
     assert not answer.good
     assert answer.detail
-    assert time.monotonic() - started < 2 * PATIENCE_S + 0.5
+    assert time.monotonic() - started < 10 * PATIENCE_S
 
 
 def test_of_a_big_answer_little_is_read(receiver: Receiver) -> None:

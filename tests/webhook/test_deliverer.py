@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 
@@ -113,6 +114,26 @@ def test_what_was_in_flight_at_a_kill_comes_again(desk: Desk, receiver: Receiver
     desk.settle()
     assert sorted(ids(receiver)) == sorted(2 * sent)
     assert desk.waiting() == 0
+
+
+@pytest.mark.parametrize("careful", [True, False], ids=["kept", "control: forgotten too early"])
+def test_what_was_not_answered_at_a_kill_is_not_lost(
+    desk: Desk, receiver: Receiver, careful: bool
+) -> None:
+    desk.add(receiver.url)
+    sent = {desk.happen(f"b1-{n}") for n in range(20)}
+    receiver.behaviour = r.WRONG["reset"]
+    desk.deliverer.step()
+    until(lambda: not any(t.name.startswith("webhook ") for t in threading.enumerate()))
+    if not careful:
+        with desk.access.write():
+            for key, _ in desk.access.shelf.read("new/"):
+                desk.access.shelf.remove(key)
+    desk.start_anew()
+    receiver.behaviour = r.GOOD
+    receiver.event_ids.clear()
+    desk.settle()
+    assert (receiver.event_ids >= sent) is careful
 
 
 def test_control_what_was_written_down_before_it_does_not(desk: Desk, receiver: Receiver) -> None:

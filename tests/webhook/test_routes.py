@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.certificates import Certificates
 from tests.installation import Installation
 from tests.waiting import until
 from tests.webhook import receiver as r
@@ -101,14 +102,25 @@ def test_one_of_the_settings_is_changed_there(running: Installation) -> None:
     assert (status, "has this URL" in problem["detail"]) == (409, True)
 
 
-def test_commands_do_what_the_api_does(installation: Installation, receiver: Receiver) -> None:
+@pytest.fixture
+def by_tls(tmp_path: Path) -> Iterator[Receiver]:
+    """As receivers are; its authority is the one in `tmp_path / "ca.pem"`."""
+    with Receiver(tls=Certificates.make(tmp_path).server("localhost")) as made:
+        yield made
+
+
+def test_commands_do_what_the_api_does(installation: Installation, by_tls: Receiver) -> None:
     """With nothing running: they work on the database itself."""
-    installation.environ["WEBHOOK_ALLOW_PRIVATE"] = "127.0.0.0/8"
+    receiver, url = by_tls, f"https://localhost:{by_tls.port}/hook"
+    installation.environ |= {
+        "WEBHOOK_ALLOW_PRIVATE": "127.0.0.0/8",
+        "SSL_CERT_FILE": str(installation.directory / "ca.pem"),
+    }
     missing = installation.mailer("webhooks", "list")
     assert (missing.returncode, "mailer migrate" in missing.stderr) == (1, True)
     installation.mailer("migrate")
     options = ("--type", "bounce", "--type", "open", "--topic", "news/*", "--batch", "50")
-    made = installation.json("webhooks", "add", receiver.url, *options)
+    made = installation.json("webhooks", "add", url, *options)
     endpoint = made["endpoint_id"]
     assert (made["types"], made["topics"]) == (["bounce", "open"], ["news/*"])
     assert installation.json("webhooks", "list") == [{**made, "secret": None}]
@@ -124,6 +136,8 @@ def test_commands_do_what_the_api_does(installation: Installation, receiver: Rec
 
     assert "by hand" in installation.mailer("webhooks", "off", endpoint).stdout
     assert "by hand" not in installation.mailer("webhooks", "on", endpoint).stdout
+    untrusted = installation.mailer("webhooks", "test", endpoint, SSL_CERT_FILE="/dev/null")
+    assert (untrusted.returncode, "certificate verify failed" in untrusted.stderr) == (1, True)
     assert installation.mailer("webhooks", "remove", endpoint).returncode == 0
     gone = installation.mailer("webhooks", "remove", endpoint)
     assert (gone.returncode, gone.stderr) == (1, f"Error: there is no endpoint '{endpoint}'\n")
