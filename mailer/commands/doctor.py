@@ -66,10 +66,13 @@ def doctor(
 
 def examined(load: Callable[[], Settings], within_s: float = WITHIN_S) -> Iterator[Check]:
     """Every line, in order. With wrong settings there is nothing else to look at."""
+    from mailer.api.server import application
+
     try:
         settings = load()
         manager = plugins.load()
         plugins.transports(manager, settings)
+        application(settings)
     except SettingsError as error:
         for fault in error.faults:
             advice = f"accepted: {fault.accepted}"

@@ -72,10 +72,12 @@ def run(context: click.Context) -> None:
     For trying out and for small hosts; ends by SIGTERM or Ctrl-C.
     """
     from mailer import supervisor
+    from mailer.api.server import application
     from mailer.reporting import start
 
     settings: Settings = context.obj()  # `mailer serve`, its child, announces for all
     start(settings, "supervisor")
+    application(settings)  # what it can't serve would end that child again and again
     require_free(settings.listen)
     migrate_database(settings.database_path)
     context.exit(supervisor.main(settings, with_api=True))

@@ -22,7 +22,7 @@ from mailer.hookspecs import Shelf, hookimpl
 from mailer.settings import Settings
 from mailer.store import Store
 from tests.api.service import Answer, Service
-from tests.installation import install_plugin
+from tests.installation import Installation, install_plugin
 
 KEY = "k" * 32
 AS_US = {"X-API-KEY": KEY}
@@ -258,7 +258,13 @@ def test_a_call_that_can_not_be_served_stops_the_start(
         put_together(birds=plugin())
 
 
-def test_serving_ends_with_the_plugin_s_name(tmp_path: Path) -> None:
-    install_plugin(tmp_path, "notes", NOTES.replace("/v1/notes", "/v1/topics"))
-    with pytest.raises(AssertionError, match="plugin notes: its call GET /v1/topics"):
-        Service(tmp_path, python_path=[tmp_path])
+def test_nothing_starts_and_doctor_tells_why(installation: Installation, tmp_path: Path) -> None:
+    install_plugin(tmp_path / "site", "notes", NOTES.replace("/v1/notes", "/v1/topics"))
+    installation.environ["PYTHONPATH"] = str(tmp_path / "site")
+    installation.mailer("migrate")
+    why = "plugin notes: its call GET /v1/topics can't be served: /v1/topics is mailer's"
+    for command in ("serve", "run"):
+        done = installation.mailer(command)
+        assert (done.returncode, f"Error: {why}" in done.stderr) == (1, True), command
+    done = installation.mailer("doctor", "--json")
+    assert (done.returncode, why in done.stdout) == (1, True)
