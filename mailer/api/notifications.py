@@ -95,7 +95,7 @@ class Notifications:
                 found: Sequence[ProviderEvent] | None = hook(
                     settings=self._backend.settings, headers=headers, body=body
                 )
-            except (InvalidRequest, OSError):
+            except (InvalidRequest, ApprovalNeeded, OSError):
                 raise
             except Exception as error:
                 unexpected(error, f"plugin {name}, asked about a notification")

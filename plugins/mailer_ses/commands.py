@@ -121,7 +121,7 @@ def _lines(region: str, answer: dict[str, Any]) -> Iterator[str]:
     )
     yield f"sending   {'enabled' if answer.get('SendingEnabled', True) else 'paused'}"
     yield f"standing  {answer.get('EnforcementStatus', 'unknown')}"
-    yield f"rate      {quota.get('MaxSendRate', 0):g}/s"
+    yield f"rate      {quota.get('MaxSendRate', 0):,.10g}/s"
     yield (
         f"24 hours  {quota.get('SentLast24Hours', 0):,.0f} sent of "
         + ("no limit" if daily < 0 else f"{daily:,.0f}")
