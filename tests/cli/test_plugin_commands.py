@@ -82,6 +82,28 @@ def test_plugins_are_listed_with_package_version_and_hooks(installation: Install
     assert "hello_plugin 1" in installation.mailer("plugins").stdout
 
 
+TELLING = """
+from mailer.hookspecs import hookimpl
+
+@hookimpl
+def mailer_status(shelf):
+    return [f"{len(shelf.read())} things are wrong"]
+"""
+UNABLE = TELLING.replace("return", "raise")
+
+
+def test_status_says_what_plugins_tell_even_where_one_can_not(installation: Installation) -> None:
+    install(installation, "telling", TELLING)
+    install(installation, "unable", UNABLE)
+    installation.mailer("migrate")
+    notes = {note["plugin"]: note["note"] for note in installation.json("status")["notes"]}
+    assert notes == {
+        "telling": "0 things are wrong",
+        "unable": "can't tell how it is: TypeError",
+    }
+    assert "plugin    telling: 0 things are wrong\n" in installation.mailer("status").stdout
+
+
 MISSPELT = "from mailer.hookspecs import hookimpl\n@hookimpl\ndef mailer_transport(settings): ..."
 GREEDY = """
 from dataclasses import dataclass

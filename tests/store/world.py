@@ -152,6 +152,21 @@ class World:
         return {name: count for name, count in topic.counters.items() if count}
 
 
+class HandClock:
+    """The world's clock, as mailer reads one."""
+
+    boot_id = "boot"
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def wall_ms(self) -> int:
+        return self._world.now_ms
+
+    def mono_us(self) -> int:
+        return self._world.now_us
+
+
 def new_world(directory: Path, migrated: Path) -> World:
     """On a copy of a migrated database, which is quicker than migrating."""
     path = directory / "mailer.db"

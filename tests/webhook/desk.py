@@ -16,24 +16,9 @@ from mailer_webhook.endpoints import Choice, Endpoint, Endpoints
 from mailer.hookspecs import Event, ProviderEvent
 from mailer.records import OwnRecords
 from mailer.vocabulary import EventType
-from tests.store.world import World
+from tests.store.world import HandClock, World
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
-
-
-class HandClock:
-    """The world's clock, as mailer reads one."""
-
-    boot_id = "boot"
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def wall_ms(self) -> int:
-        return self._world.now_ms
-
-    def mono_us(self) -> int:
-        return self._world.now_us
 
 
 class Access(OwnRecords):
