@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts here: a Python environment of the checkout's own, in .venv/.
 #
 #   root            the checkout

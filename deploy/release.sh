@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by install.sh and upgrade.sh: releases of mailer, each a virtual environment of its own.
 #
 #   /opt/mailer/releases/VERSION-DIGEST    what the digest is of: the sources and their requirements
@@ -24,7 +25,7 @@ mailer() { /usr/local/sbin/mailer "$@"; }
 say() { printf '%s\n' "$*"; }
 
 require_root() {
-    [ "$(id -u)" = 0 ] || die "this needs root, as it makes services of the host: sudo $0 $*"
+    [ "$(id -u)" = 0 ] || die "this needs root, as it makes services of the host: sudo $0"
     umask 022
 }
 
@@ -83,10 +84,10 @@ copy_sources() { # setuptools writes beside what it builds
     (cd "$root" && cp -r mailer plugins systemd setup.cfg pyproject.toml README.md LICENSE "$1")
 }
 
-switch_to() {
-    ln -sfn "releases/$(basename "$1")" "$home/current.new"
-    mv -T "$home/current.new" "$home/current"
-    "$1/bin/mailer" systemd install --prefix "$home/current"
+switch_to() { # told by its status, as callers go back when it fails
+    ln -sfn "releases/$(basename "$1")" "$home/current.new" &&
+        mv -T "$home/current.new" "$home/current" &&
+        "$1/bin/mailer" systemd install --prefix "$home/current"
 }
 
 is_healthy() {

@@ -35,10 +35,12 @@ main() {
         forget_releases "$old" "$release"
         say "mailer $version runs"
     else
-        journalctl --no-pager -o cat --since "-1min" -u mailer-supervisor -u mailer-api | tail -n 20
+        journalctl --no-pager -o cat --since "-1min" -u mailer-supervisor -u mailer-api |
+            grep -v mailer.access | tail -n 20
         say "mailer $version did not come up: going back to $(basename "$old")"
-        switch_to "$old" && restart && is_healthy ||
+        if ! { switch_to "$old" && restart && is_healthy; }; then
             die "$(basename "$old") does not come up either; see: journalctl -u 'mailer-*'"
+        fi
         die "mailer $version did not come up; $(basename "$old") runs again"
     fi
 }

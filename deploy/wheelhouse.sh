@@ -24,4 +24,4 @@ copy_sources "$work/sources"
 rm -f "$house"/mailer-*.whl
 "${pip[@]}" wheel --no-deps --no-build-isolation --wheel-dir "$house" "$work/sources"
 cp "$root/deploy/requirements.txt" "$house"
-say "$house: mailer $(version_of_source "$house") and $(ls "$house"/*.whl | wc -l) wheels in all"
+say "$house: mailer $(version_of_source "$house") and all it needs"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -26,6 +27,7 @@ from mailer.variables import (
     rate,
     read,
     setting,
+    several,
     share,
     switch,
     text,
@@ -46,6 +48,10 @@ def _database_path(value: str) -> Path:
     if prefix != "sqlite" or not sep or path in {"", "/"} or path.startswith(":memory"):
         raise ValueError("not a SQLite URL")
     return Path("/" + path.lstrip("/") if path.startswith("/") else path)
+
+
+def _network(value: str) -> str:
+    return str(ip_network(value)) if "/" in value else str(ip_address(value))
 
 
 def _secret_key(value: str) -> str:
@@ -126,6 +132,21 @@ class Settings:
         parse=switch,
         accepted="1 or 0",
         doc="With neither JWT_SECRET nor API_KEY set, serve others than this machine too.",
+    )
+    trusted_proxies: tuple[str, ...] = setting(
+        "TRUSTED_PROXIES",
+        default=(),
+        parse=several(_network),
+        accepted="addresses or networks, as 127.0.0.1 or 10.0.0.0/8, several separated by commas",
+        doc="The proxies before the API: what they say in X-Forwarded-For is believed.",
+    )
+    caller_rate: float | None = setting(
+        "CALLER_RATE",
+        default=None,
+        parse=rate,
+        accepted="a number above 0, or unlimited",
+        doc="Requests a second that one caller (a token's `sub`, or the key) may make to each of"
+        " the API's processes; those above it are answered 429.",
     )
     transport: str | None = setting(
         "TRANSPORT",

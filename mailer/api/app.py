@@ -35,7 +35,7 @@ def create_app(backend: Backend) -> AsgiApp:
                 operations[route.template, "HEAD"] = operation
     middleware: list[Any] = [
         Observe(backend.clock),
-        Auth(backend.settings, operations),
+        Auth(backend.settings, operations, backend.clock),
         _Life(backend),
     ]
     app = falcon.asgi.App(request_type=ApiRequest, middleware=middleware)

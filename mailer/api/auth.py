@@ -8,6 +8,7 @@ requests that begin on this machine are served, unless ALLOW_UNAUTHENTICATED say
 from __future__ import annotations
 
 import hmac
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 from http import HTTPStatus
@@ -19,8 +20,10 @@ import falcon.asgi
 import jwt
 
 from mailer.api.bodies import ApiRequest
+from mailer.api.callers import CallerRate
 from mailer.api.operations import Operation
 from mailer.api.problems import Refused
+from mailer.clock import Clock
 from mailer.endpoints import Scope
 from mailer.settings import Settings
 
@@ -35,9 +38,13 @@ _FORWARDING: Final = frozenset(
 class Auth:
     """Falcon middleware: no operation that needs a scope runs before it is shown."""
 
-    def __init__(self, settings: Settings, operations: Mapping[tuple[str, str], Operation]) -> None:
+    def __init__(
+        self, settings: Settings, operations: Mapping[tuple[str, str], Operation], clock: Clock
+    ) -> None:
         self._settings = settings
         self._operations = operations
+        self._clock = clock
+        self._rate = CallerRate(settings.caller_rate)
 
     async def process_resource(
         self, req: ApiRequest, resp: falcon.asgi.Response, resource: object, params: Any
@@ -45,6 +52,13 @@ class Auth:
         operation = self._operations.get((req.uri_template or "", req.method))
         if operation is not None and operation.scope is not None:
             req.subject = self._subject(req, operation.scope)
+            wait_s = self._rate.wait_s(req.subject, self._clock.mono_us())
+            if wait_s:
+                raise Refused(
+                    HTTPStatus.TOO_MANY_REQUESTS,
+                    f"more than {self._settings.caller_rate:g} requests a second of one caller",
+                    {"Retry-After": str(math.ceil(wait_s))},
+                )
 
     def _subject(self, req: ApiRequest, scope: Scope) -> str:
         settings = self._settings

@@ -1,6 +1,7 @@
 """A request id for every request, and one log line: method, route, status, milliseconds.
 
 The line has the route's template, not the path: tokens, addresses and topics stay out of the log.
+Where a caller was not let in it has the address it came from, for those who watch the door.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from mailer.clock import Clock
 
 log = logging.getLogger("mailer.access")
 
+NOT_LET_IN: Final = (401, 403, 429)
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -37,10 +39,11 @@ class Observe:
     ) -> None:
         if log.isEnabledFor(logging.INFO):
             log.info(
-                "%s %s %s %d ms id=%s",
+                "%s %s %s %d ms id=%s%s",
                 req.method,
                 req.uri_template or "-",
                 resp.status_code,
                 (self._clock.mono_us() - req.began_us) // 1000,
                 resp.get_header("X-Request-ID"),
+                f" from={req.remote_addr}" if resp.status_code in NOT_LET_IN else "",
             )

@@ -25,7 +25,7 @@ Schemas = Mapping[type[Struct], dict[str, Any]]
 """Each type's reference to its component: types of two plugins may have one name."""
 
 _ANY: Final = (400, 404, 405, 500, 503)
-_WITH_SCOPE: Final = (401, 403)
+_WITH_SCOPE: Final = (401, 403, 429)
 _WITH_BODY: Final = (413, 415, 422)
 
 

@@ -71,7 +71,7 @@ def _messages(backend: Backend) -> tuple[Route, ...]:
         scope=Scope.SEND,
         body=requests.MessagesBody,
         parameters=(key,),
-        statuses=(409, 429),
+        statuses=(409,),
     )
     return (
         Route("/v1/messages", Messages(backend), {"POST": accept}),

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Final
 
 from gunicorn import glogging
 from gunicorn.app.base import BaseApplication
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn_worker import UvicornWorker
 
@@ -128,7 +129,7 @@ class PatientProtocol(HttpToolsProtocol):
 
 
 class Worker(UvicornWorker):  # type: ignore[misc]
-    """uvicorn as mailer needs it; peers are who they are, not who a header says."""
+    """uvicorn as mailer needs it; what a header says of the peer is TRUSTED_PROXIES' to say."""
 
     CONFIG_KWARGS = {  # noqa: RUF012 - as UvicornWorker has it
         "loop": "uvloop",
@@ -210,7 +211,11 @@ def application(settings: Settings) -> AsgiApp:
         transports=frozenset(plugins.transports(manager, settings)),
         open_store=lambda: _open_store(settings),
     )
-    return create_app(backend)
+    app: Any = create_app(backend)  # each library has its own names for the types of ASGI
+    if settings.trusted_proxies:
+        app = ProxyHeadersMiddleware(app, list(settings.trusted_proxies))
+    served: AsgiApp = app
+    return served
 
 
 def serve(settings: Settings) -> None:

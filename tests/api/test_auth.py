@@ -245,3 +245,42 @@ def test_told_so_in_so_many_words_everybody_is_served(
     assert service.through(other_address).get("/v1/topics").status == 200
     forwarded = {"X-Forwarded-For": "192.0.2.1"}
     assert service.request("GET", "/v1/topics", headers=forwarded).status == 200
+
+
+def test_a_caller_that_calls_too_often_is_told_when_to_come_back(
+    serve: Callable[..., Service],
+) -> None:
+    service = serve(JWT_SECRET=SECRET, CALLER_RATE="5")
+    other = bearer(token({"sub": "other", "exp": LATER}))
+    answers = [service.get("/v1/topics", **bearer(token())) for _ in range(20)]
+    (refused,) = {answer.status for answer in answers} - {200}
+    assert refused == 429
+    assert 5 <= [answer.status for answer in answers].count(200) < 20
+    assert answers[-1].headers["Retry-After"] == "1"
+    assert "5 requests a second" in answers[-1].json["detail"]
+    assert service.get("/v1/topics", **other).status == 200
+    assert [service.get("/health").status for _ in range(20)] == [200] * 20
+
+
+@pytest.mark.parametrize(
+    ("trusted", "told", "seen"),
+    [
+        ("", "203.0.113.9", "127.0.0.1"),
+        ("127.0.0.1", "203.0.113.9", "203.0.113.9"),
+        ("127.0.0.0/8,::1", "198.51.100.1, 203.0.113.9", "203.0.113.9"),
+        ("10.0.0.0/8", "203.0.113.9", "127.0.0.1"),
+    ],
+)
+def test_only_a_trusted_proxy_says_where_a_caller_comes_from(
+    serve: Callable[..., Service], trusted: str, told: str, seen: str
+) -> None:
+    """What the caller itself put there stands before what the proxy has added."""
+    service = serve(JWT_SECRET=SECRET, TRUSTED_PROXIES=trusted)
+    assert service.get("/v1/topics", **{"X-Forwarded-For": told}).status == 401
+    assert f" from={seen}\n" in service.log
+
+
+def test_a_proxy_s_word_does_not_make_a_stranger_local(serve: Callable[..., Service]) -> None:
+    service = serve(TRUSTED_PROXIES="127.0.0.1")
+    assert service.get("/v1/topics").status == 200
+    assert service.get("/v1/topics", **{"X-Forwarded-For": "127.0.0.1"}).status == 403
