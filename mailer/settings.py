@@ -10,19 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from mailer.errors import PluginError, SettingFault, SettingsError
+from mailer.errors import PluginError, SettingsError
 from mailer.variables import (
     Source,
     Variable,
     address_and_port,
     base_url,
+    credentials,
     dotenv,
     duration_s,
     mail_address,
+    network,
     one_of,
     rate,
     read,
@@ -48,10 +49,6 @@ def _database_path(value: str) -> Path:
     if prefix != "sqlite" or not sep or path in {"", "/"} or path.startswith(":memory"):
         raise ValueError("not a SQLite URL")
     return Path("/" + path.lstrip("/") if path.startswith("/") else path)
-
-
-def _network(value: str) -> str:
-    return str(ip_network(value)) if "/" in value else str(ip_address(value))
 
 
 def _secret_key(value: str) -> str:
@@ -136,7 +133,7 @@ class Settings:
     trusted_proxies: tuple[str, ...] = setting(
         "TRUSTED_PROXIES",
         default=(),
-        parse=several(_network),
+        parse=several(network),
         accepted="addresses or networks, as 127.0.0.1 or 10.0.0.0/8, several separated by commas",
         doc="The proxies before the API: what they say in X-Forwarded-For is believed.",
     )
@@ -330,7 +327,7 @@ def load(
     """
     sources: list[Source] = [
         ("environment", environ),
-        ("credentials", _credentials(environ.get("CREDENTIALS_DIRECTORY"))),
+        ("credentials", credentials(environ.get("CREDENTIALS_DIRECTORY"))),
         (str(dotenv_path), dotenv(dotenv_path)),
     ]
     values, origins, faults = read(Settings, sources)
@@ -344,15 +341,3 @@ def load(
         raise SettingsError(faults)
     asks_for_ses = any(source.get(SES_VARIABLE) for _, source in sources)
     return Settings(**values, asks_for_ses=asks_for_ses, of_plugins=parts, chosen_because=origins)
-
-
-def _credentials(directory: str | None) -> Mapping[str, str]:
-    """Files named after variables, as systemd's LoadCredential= puts them (systemd.exec(5))."""
-    found = {}
-    for path in Path(directory).iterdir() if directory else ():
-        try:
-            found[path.name] = path.read_text().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            fault = SettingFault(path.name, f"{path} can't be read: {error}", "a UTF-8 file")
-            raise SettingsError([fault]) from None
-    return found

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -111,6 +111,18 @@ def dotenv(path: Path | None) -> Mapping[str, str | None]:
         raise SettingsError([fault]) from None
 
 
+def credentials(directory: str | None) -> Mapping[str, str]:
+    """Files named after variables, as systemd's LoadCredential= puts them (systemd.exec(5))."""
+    found = {}
+    for path in Path(directory).iterdir() if directory else ():
+        try:
+            found[path.name] = path.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            fault = SettingFault(path.name, f"{path} can't be read: {error}", "a UTF-8 file")
+            raise SettingsError([fault]) from None
+    return found
+
+
 def text(value: str) -> str:
     return value
 
@@ -188,6 +200,11 @@ def mail_address(value: str) -> str:
     if checked.ascii_email is None:
         raise ValueError("not an address that every server takes: it is not ASCII before the @")
     return f"{name.strip()} <{checked.ascii_email}>" if bracket else checked.ascii_email
+
+
+def network(value: str) -> str:
+    """An address, or a network as `10.0.0.0/8`."""
+    return str(ip_network(value)) if "/" in value else str(ip_address(value))
 
 
 def base_url(value: str) -> str:
