@@ -138,7 +138,7 @@ def test_a_refused_plugin_is_listed_with_the_reason_and_stops_what_would_start(
     assert (listed["broken"]["package"], listed["broken"]["hooks"]) == ("broken 1", [])
     assert listed["broken"]["refused"].startswith(f"plugin broken {words}")
     assert installation.mailer("migrate").returncode == 0
-    for command in (["run"], ["serve"], ["sender", "0"]):
+    for command in (["run"], ["sender", "0"]):
         started = installation.mailer(*command)
         assert started.returncode == 1, command
         assert f"Error: plugin broken {words}" in started.stderr

@@ -115,7 +115,9 @@ def test_status_names_it_with_the_reason(start: Start) -> None:
     mailer = start(behaviour={"answer": "none"}, MAX_SEND_PER_SECOND="50")
     mailer.accepted(*addresses(5))
 
-    def blocked() -> list[tuple[str, str]]:
+    why = "the transport gave 0 outcomes for 1 mails"
+
+    def named() -> bool:
         status = subprocess.run(
             weakened.mailer_command("status", "--json"),
             env=mailer.environ,
@@ -123,10 +125,10 @@ def test_status_names_it_with_the_reason(start: Start) -> None:
             capture_output=True,
             check=True,
         )
-        return [(b["transport"], b["reason"]) for b in json.loads(status.stdout)["blocked"]]
+        told = {way["transport"]: way for way in json.loads(status.stdout)["transports"]}
+        return (told["recorder"]["condition"], told["recorder"]["reason"]) == ("paused", why)
 
-    why = "the transport gave 0 outcomes for 1 mails"
-    until(lambda: blocked() == [("recorder", why)], within_s=20)
+    until(named, within_s=20)
 
 
 def test_control_what_was_poisoned_is_sent_again_if_that_is_the_policy(start: Start) -> None:
