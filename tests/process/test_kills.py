@@ -20,6 +20,8 @@ from tests.counts import FULL
 from tests.process.harness import CLOCK, Mailer, Sink, addresses
 from tests.waiting import until
 
+pytestmark = pytest.mark.alone
+
 Start = Callable[..., Mailer]
 
 MAILS, KILLS = (10_000, 200) if FULL else (1_000, 20)
@@ -160,7 +162,6 @@ def in_call(mailer: Mailer) -> int:
     return int(mails)
 
 
-@pytest.mark.alone
 def test_a_killed_sender_is_replaced_within_a_second(start: Start) -> None:
     mailer = start(MAX_SEND_PER_SECOND="100")
     mailer.accepted(*addresses(1_000))

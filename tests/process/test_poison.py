@@ -134,5 +134,7 @@ def test_status_names_it_with_the_reason(start: Start) -> None:
 def test_control_what_was_poisoned_is_sent_again_if_that_is_the_policy(start: Start) -> None:
     mailer, mails = poisoned(start, "raise", "resend")
     calls = Counter(call.request_id for call in mailer.hand_overs())
-    assert {mail for mail, count in calls.items() if count > 1} == set(mailer.uncertain_events())
+    twice = {mail for mail, count in calls.items() if count > 1}
+    assert twice
+    assert twice <= set(mailer.uncertain_events())  # on a busy machine also before its call
     assert mailer.states() == {"sent": len(mails)}

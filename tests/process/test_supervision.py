@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from mailer.sender import LEASE_US
 from mailer.store import Store
 from mailer.store.outcomes import Rules
@@ -169,6 +171,7 @@ def test_a_second_sigterm_harms_nothing(start: Start) -> None:
     mailer.assert_sound()
 
 
+@pytest.mark.alone
 def test_sigterm_to_a_supervisor_with_a_hanging_call_ends_it_in_time(start: Start) -> None:
     mailer = start(MAX_SEND_PER_SECOND="200")
     (hanging,) = mailer.accepted("hang@example.com")
