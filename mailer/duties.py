@@ -75,8 +75,9 @@ def prune(store: Store, now_ms: int, retention_ms: int, lag_ms: int) -> None:
         lambda: store.housekeeping.forget_events(old_ms - lag_ms, STEP),
         lambda: store.cursors.forget_dead_letters(old_ms, STEP),
     )
+    steps = iter(range(STEPS))
     for forget in forgotten:
-        for _ in range(STEPS):
+        for _ in steps:
             with store.write():
                 if not forget():
                     break

@@ -21,6 +21,7 @@ from mailer.settings import Settings
 from mailer.store import Store
 from mailer.store.connection import has_wal_reset_bug, sqlite_version
 from mailer.store.housekeeping import WAL_LIMIT_BYTES, supervisor_of
+from mailer.store.place import MOUNTS, NETWORK_FILE_SYSTEMS, mount_of
 from mailer.vocabulary import CheckResult, Condition
 
 OK: Final = CheckResult.OK
@@ -31,17 +32,13 @@ LATE_MS: Final = 300_000
 """Mail that waits its turn for so long is behind; at a steady rate it is milliseconds."""
 HOUR_MS: Final = 3_600_000
 FREE_BYTES: Final = 1_000_000_000
-NETWORK_FILE_SYSTEMS: Final = frozenset({
-    "9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "glusterfs", "lustre", "ncpfs",
-    "nfs", "nfs4", "smb3", "smbfs", "virtiofs",
-})  # fmt: skip
 UNSYNCHRONISED: Final = 5
 """TIME_ERROR of adjtimex(2)."""
 
 
 def local(settings: Settings, clock: Clock) -> Iterator[Check]:
     """All of them that need no network."""
-    yield file_system(settings.database_path.absolute(), Path("/proc/self/mountinfo").read_text())
+    yield file_system(settings.database_path.absolute(), MOUNTS.read_text())
     yield _sqlite()
     store = open_store(settings)
     try:
@@ -60,14 +57,8 @@ def local(settings: Settings, clock: Clock) -> Iterator[Check]:
 
 
 def file_system(database: Path, mounts: str) -> Check:
-    """Whether the mount that a path lies on is a local one (proc_pid_mountinfo(5))."""
-    found = ("", "unknown")
-    for line in mounts.splitlines():
-        fields = line.split()
-        place, kind = fields[4].replace("\\040", " "), fields[fields.index("-") + 1]
-        if database.is_relative_to(place) and len(place) >= len(found[0]):
-            found = place, kind
-    place, kind = found
+    """Whether the mount that a path lies on is a local one."""
+    place, kind = mount_of(database, mounts)
     if kind in NETWORK_FILE_SYSTEMS:
         advice = "move the database to a local disk: SQLite's locks do not hold there"
         return Check("file system", FAILURE, f"{place} is a network file system ({kind})", advice)

@@ -9,6 +9,7 @@ from typing import Final
 
 from mailer.errors import StoreUnavailable
 from mailer.store.connection import Database, remembered_commits
+from mailer.store.place import check_place
 from mailer.store.schema import OLDEST_PROGRAM, migrations
 from mailer.store.verify import check_additive, is_newer, lost_commits, verify
 
@@ -25,6 +26,7 @@ def migrate(path: Path, *, online: bool = False) -> list[str]:
     path = path.resolve()
     if not path.parent.is_dir():
         raise StoreUnavailable(f"the directory {path.parent} does not exist; create it")
+    check_place(path)
     _roll_back_creation(path)
     if path.exists() and path.stat().st_size > 0:
         verify(path)

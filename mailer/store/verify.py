@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -11,6 +10,7 @@ import sqlite_utils
 
 from mailer.errors import SchemaMismatch, StoreDamaged, StoreUnavailable
 from mailer.store.connection import Database, lock_path, remembered_commits, sqlite3
+from mailer.store.place import check_place
 from mailer.store.schema import APPLICATION_ID, OLDEST_PROGRAM, migrations
 
 FULL_CHECK_BYTES: Final = 256 * 1024 * 1024
@@ -23,7 +23,7 @@ def verify(path: Path, *, whole: bool = False) -> None:
     A file larger than FULL_CHECK_BYTES is read from end to end only when `whole` is asked for.
     Raises StoreDamaged, SchemaMismatch or StoreUnavailable, naming the file and the next step.
     """
-    _check_place(path)
+    check_place(path)
     remembered = remembered_commits(path)
     try:
         connection = sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True, timeout=5)
@@ -88,17 +88,6 @@ def _refuse_newer(path: Path, unknown: set[str], oldest_program: int) -> None:
             f"{path} was written by a newer mailer (schema has {min(unknown)}):"
             " install that version again, or restore a back-up from before the upgrade."
         )
-
-
-def _check_place(path: Path) -> None:
-    if path.is_dir():
-        raise StoreUnavailable(f"{path} is a directory: let DATABASE_URL name a file.")
-    for place in (path.parent, path):
-        if place.exists() and not os.access(place, os.W_OK):
-            raise StoreUnavailable(
-                f"{place} can't be written: its mode or owner forbids it, or the disk is mounted"
-                " read-only. Put that right, then start again."
-            )
 
 
 def _check_identity(connection: sqlite3.Connection, path: Path) -> None:

@@ -140,6 +140,26 @@ def test_a_file_nobody_may_write(
     start(database).serving()
 
 
+@pytest.mark.parametrize("command", [*COMMANDS, "migrate"])
+def test_a_network_file_system(
+    tmp_path: Path, start: Callable[..., MailerRun], command: str
+) -> None:
+    """The process sees a table of mounts in which the directory is one."""
+    home = tmp_path / "home"
+    home.mkdir()
+    mounts = Path("/proc/self/mountinfo").read_text()
+    (tmp_path / "mounts").write_text(f"{mounts}999 1 0:99 / {home} rw - nfs4 server:/mail rw\n")
+    script = 'mount --bind "$0" /proc/$$/mountinfo && exec "$@"'
+    under = ("unshare", "--mount", "sh", "-c", script, tmp_path / "mounts")
+    if command != "migrate":
+        migrate(home / "mailer.db")
+    before = contents(home)
+    run = start(home / "mailer.db", command, under=under)
+    assert run.ended() == 1
+    assert f"lies on a network file system (nfs4 at {home})" in run.log
+    assert contents(home) == before
+
+
 def test_one_database_has_one_supervisor_whatever_it_is_called(tmp_path: Path) -> None:
     database = tmp_path / "mailer.db"
     migrate(database)

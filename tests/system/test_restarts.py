@@ -16,7 +16,7 @@ pytestmark = pytest.mark.alone  # they share one machine
 
 RESTARTS = 20 if FULL else 3
 PER_SECOND = 200
-WATCHDOG_S = 8
+WATCHDOG_S = 6
 RESUMES_WITHIN_S = 15
 
 
