@@ -31,9 +31,11 @@ def test_files_are_for_their_owner_alone(
     run = start(database, under=CARELESS, TRANSPORT="maildir").serving()
     assert run.call("POST", "/v1/messages", {"messages": [MESSAGE]})[0] == 200
     until(run.mails)
+    until((home / "mailer.db-notifier-webhook").exists)
     assert modes(home) == {
         "mailer.db": 0o600,
         "mailer.db-lock": 0o600,
+        "mailer.db-notifier-webhook": 0o600,
         "mailer.db-reserve": 0o600,
         "mailer.db-shm": 0o600,
         "mailer.db-supervisor": 0o600,
