@@ -140,7 +140,7 @@ def events(
     )
     try:
         with closing(bench.store()) as store:
-            bodies = _deliveries(store, authority, 1500 * seconds, directory / "bodies")
+            bodies = _deliveries(store, authority, 5_000 * seconds, directory / "bodies")
             waiting = store.batches.queued()
             began = time.perf_counter()
             load = wrk(bench.url, "events.lua", str(bodies), seconds=seconds, connections=32)
