@@ -23,6 +23,7 @@ from tests.bench.installed import BATCH, RULES, Bench, filled, wrk
 from tests.bench.report import Figure
 from tests.ses.authority import Authority
 from tests.ses.harness import FakeSes
+from tests.waiting import until
 
 RATE = 500
 LOOKS = 500
@@ -53,8 +54,7 @@ def cost(directory: Path, machine: Mapping[str, Any], seconds: int) -> Iterator[
             busy = (bench.cpu_s() - cpu_s) / took_s
             rate = (waiting - store.batches.queued()) / took_s
             memory = bench.memory_bytes()
-            while store.batches.queued():
-                time.sleep(0.5)
+            until(lambda: not store.batches.queued(), within_s=60)
         time.sleep(2)
         began, cpu_s = time.perf_counter(), bench.cpu_s()
         time.sleep(seconds)

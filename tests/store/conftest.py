@@ -5,17 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mailer.store.migrate import migrate
 from tests.store.recount import differences
 from tests.store.world import World, new_world
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty database, to be copied."""
-    path = tmp_path_factory.mktemp("migrated") / "mailer.db"
-    migrate(path)
-    return path
 
 
 @pytest.fixture

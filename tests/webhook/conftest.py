@@ -5,18 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mailer.store.migrate import migrate
 from tests.store.world import World, new_world
 from tests.webhook.desk import Desk
 from tests.webhook.receiver import Receiver
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty database, to be copied."""
-    path = tmp_path_factory.mktemp("migrated") / "mailer.db"
-    migrate(path)
-    return path
 
 
 @pytest.fixture
