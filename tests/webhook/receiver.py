@@ -57,6 +57,7 @@ def status(line: str, *headers: str, body: bytes = b"") -> Behaviour:
 
 def hang(receiver: Receiver, sock: socket.socket) -> None:
     receiver.ending.wait()
+    close(receiver, sock)  # so that the sender's thread does not outlive the test
 
 
 def drip(receiver: Receiver, sock: socket.socket) -> None:

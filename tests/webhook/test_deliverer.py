@@ -120,11 +120,11 @@ def test_what_was_in_flight_at_a_kill_comes_again(desk: Desk, receiver: Receiver
 def test_what_was_not_answered_at_a_kill_is_not_lost(
     desk: Desk, receiver: Receiver, careful: bool
 ) -> None:
-    desk.add(receiver.url)
+    jobs = f"webhook {desk.add(receiver.url)}."
     sent = {desk.happen(f"b1-{n}") for n in range(20)}
     receiver.behaviour = r.WRONG["reset"]
     desk.deliverer.step()
-    until(lambda: not any(t.name.startswith("webhook ") for t in threading.enumerate()))
+    until(lambda: not any(t.name.startswith(jobs) for t in threading.enumerate()))
     if not careful:
         with desk.access.write():
             for key, _ in desk.access.shelf.read("new/"):
