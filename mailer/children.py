@@ -10,7 +10,7 @@ import logging
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -37,13 +37,14 @@ class Ended:
 class _Child:
     process: subprocess.Popen[bytes]
     started_us: int
+    asked_to_end: bool = False
 
 
 @dataclass(slots=True)
 class Children:
-    """`wanted` maps a child's name to its command."""
+    """`wanted` says which there should be now: each child's name and its command."""
 
-    wanted: Mapping[str, Sequence[str]]
+    wanted: Callable[[], Mapping[str, Sequence[str]]]
     _living: dict[str, _Child] = field(default_factory=dict)
     _short_lives: dict[str, int] = field(default_factory=dict)
     _start_at_us: dict[str, int] = field(default_factory=dict)
@@ -68,8 +69,10 @@ class Children:
         return ended
 
     def reconcile(self, now_us: int) -> None:
-        """Start what is wanted and does not live."""
-        for name, command in self.wanted.items():
+        """Start what is wanted and does not live; ask to end what lives and is not wanted."""
+        wanted = self.wanted()
+        self._end_all_but(wanted)
+        for name, command in wanted.items():
             if name in self._living or now_us < self._start_at_us.get(name, 0):
                 continue
             process = subprocess.Popen(
@@ -84,9 +87,14 @@ class Children:
 
     def terminate(self) -> None:
         """Ask all to end, and want none any more."""
-        self.wanted = {}
-        for child in self._living.values():
-            child.process.send_signal(signal.SIGTERM)
+        self.wanted = dict
+        self._end_all_but(())
+
+    def _end_all_but(self, wanted: Container[str]) -> None:
+        for name, child in self._living.items():
+            if name not in wanted and not child.asked_to_end:
+                child.process.send_signal(signal.SIGTERM)
+                child.asked_to_end = True
 
     def kill(self) -> None:
         for child in self._living.values():

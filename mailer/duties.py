@@ -221,6 +221,7 @@ def plan(
     clock: Clock,
     quotas: Quotas,
     check: FileCheck,
+    ask_plugins: Duty = lambda: None,
     alive: Callable[[], None] = lambda: None,
 ) -> Schedule:
     """All duties and how many seconds lie between their turns; `alive` is called after each."""
@@ -234,6 +235,7 @@ def plan(
         (1, lambda: settle(store, clock.wall_ms())),
         (1, store.housekeeping.checkpoint),
         (1, lambda: quotas.keep(store, clock.wall_ms())),
+        (1, ask_plugins),
         (2, store.housekeeping.keep_reserve),
         (2, lambda: forget_slots(store, clock.mono_us(), kept_us)),
         (5, lambda: expire(store, clock.wall_ms())),

@@ -317,6 +317,18 @@ def mailer_event(event: Event, shelf: Shelf) -> None:
 
 
 @hookspec
+def mailer_idle(settings: Settings, shelf: Shelf) -> bool:  # type: ignore[empty-body]
+    """Say whether your plugin has nothing to do until something is put on its shelf.
+
+    Then it costs nothing: its workers are stopped, and what happens meanwhile it is never told.
+    From the commit on that puts something on its shelf it is told of all events again, and within
+    a second or so its workers run. Asked each second in the supervisor, at last within a
+    transaction: read from your shelf alone and quickly. Without this hook, or when it raises, a
+    plugin is never idle.
+    """
+
+
+@hookspec
 def mailer_status(shelf: Shelf) -> Sequence[str]:  # type: ignore[empty-body]
     """Tell `mailer status` what of your plugin is not as it should be, a sentence for each thing.
 

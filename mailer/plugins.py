@@ -140,6 +140,11 @@ def event_hooks(manager: pluggy.PluginManager) -> dict[str, pluggy.HookCaller]:
     return dict(one_by_one(manager, "mailer_event"))
 
 
+def idle_hooks(manager: pluggy.PluginManager) -> dict[str, pluggy.HookCaller]:
+    """The plugins that say when they have nothing to do, and how each is asked."""
+    return dict(one_by_one(manager, "mailer_idle"))
+
+
 def _manager() -> pluggy.PluginManager:
     manager = pluggy.PluginManager("mailer")
     manager.add_hookspecs(hookspecs)

@@ -13,13 +13,14 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from mailer import duties, plugins
 from mailer.children import Children, Ended
 from mailer.clock import Clock, SystemClock
 from mailer.errors import StoreDamaged, StoreUnavailable
+from mailer.plugin_processes import PluginProcesses
 from mailer.sender import LEASE_US
 from mailer.sender_process import EXIT_DAMAGED, process_started
 from mailer.settings import Settings
@@ -61,17 +62,26 @@ def main(settings: Settings, *, with_api: bool = False, notify_socket: str | Non
             for name, transport in transports.items():
                 store.transports.register(name, reports_events=transport.reports_events)
             store.cursors.register(plugins.event_hooks(manager).keys())
-        wanted = {f"sender {n}": ("sender", str(n)) for n in range(settings.senders)}
-        wanted |= {f"worker {n}": ("worker", n) for n in plugins.workers(manager, settings)}
-        wanted |= {f"notifier {n}": ("notifier", n) for n in plugins.event_hooks(manager)}
+        of_plugins = PluginProcesses(store, manager, settings)
+        of_plugins.ask()
+        always: dict[str, Sequence[str]] = {
+            f"sender {n}": ("sender", str(n)) for n in range(settings.senders)
+        }
         if with_api:
-            wanted |= {"api": ("serve", "--until-stdin-ends")}
-        tell = teller(notify_socket)
-        supervisor = Supervisor(store, clock, Children(wanted), settings.senders, tell)
+            always["api"] = ("serve", "--until-stdin-ends")
+        supervisor = Supervisor(
+            store,
+            clock,
+            Children(lambda: {**always, **of_plugins.wanted()}),
+            settings.senders,
+            teller(notify_socket),
+        )
         supervisor.begin()
         quotas.ask()
         store.housekeeping.keep_reserve()
-        schedule = duties.plan(store, settings, clock, quotas, check, alive=supervisor.tell)
+        schedule = duties.plan(
+            store, settings, clock, quotas, check, of_plugins.ask, alive=supervisor.tell
+        )
         return supervisor.run(schedule.run_pending, check.damage)
     finally:
         store.close()
@@ -129,7 +139,8 @@ class Supervisor:
             self._tend(ended)
             if self._stopping and self._stopped(now_us):
                 return status
-            self._children.reconcile(self._clock.mono_us())
+            with contextlib.suppress(StoreUnavailable):  # which plugins are idle: soon
+                self._children.reconcile(self._clock.mono_us())
             try:
                 run_duties()
             except StoreDamaged as error:

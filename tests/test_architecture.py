@@ -23,7 +23,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("retry", "pacing", "tokens", "templates", "mime", "compose"),
     ("store",),
     ("handover", "allowance", "records", "sender", "sender_process", "worker", "notifier"),
-    ("children", "duties", "supervisor"),
+    ("children", "duties", "plugin_processes", "supervisor"),
     ("api",),
     ("commands",),
     ("asgi", "__main__", "testing"),

@@ -19,6 +19,7 @@ from mailer.store.events import Events
 from mailer.store.hold import Hold
 from mailer.store.housekeeping import Housekeeping
 from mailer.store.idempotency import Idempotency
+from mailer.store.idle import Idle
 from mailer.store.log import Log
 from mailer.store.mails import Mails
 from mailer.store.messages import Messages
@@ -55,6 +56,7 @@ class Store:
         self.hold = Hold(self._db)
         self.housekeeping = Housekeeping(self._db)
         self.idempotency = Idempotency(self._db)
+        self.idle = Idle(self._db)
         self.mails = Mails(self._db)
         self.outcomes = Outcomes(self._db, self.events, rules)
         self.slots = Slots(self._db)

@@ -25,8 +25,10 @@ ON CONFLICT DO UPDATE SET failures = excluded.failures, detail = excluded.detail
     failed_at_ms = excluded.failed_at_ms, retry = 0
 """
 
-_CURSOR: Final = """
-SELECT plugin, event, live, failing, failures, detail, retry_at_ms FROM cursors
+_LIVE: Final = "live AND plugin NOT IN (SELECT plugin FROM idle_plugins)"
+
+_CURSOR: Final = f"""
+SELECT plugin, event, {_LIVE}, failing, failures, detail, retry_at_ms FROM cursors
 """
 
 _DEAD_LETTER: Final = """
@@ -51,7 +53,7 @@ class Cursor:
     event: int
     """The last event that is done with."""
     live: bool
-    """Whether the plugin is there."""
+    """Whether the plugin is there, and not idle."""
     failure: Failure | None
     """Of the event it is to be told of again."""
     retry_at_ms: int
@@ -105,8 +107,8 @@ class Cursors:
         return _cursor(row)
 
     def held(self, longest_ms: int) -> Held | None:
-        """What is held back by the plugins that are there; None when all were told of all."""
-        (behind,) = self._db.one("SELECT min(event) FROM cursors WHERE live = 1") or (None,)
+        """What is held back by the plugins that are told; None when they were told of all."""
+        (behind,) = self._db.one(f"SELECT min(event) FROM cursors WHERE {_LIVE}") or (None,)
         if behind is None or behind >= self._log.end():
             return None
         return Held(behind, longest_ms)

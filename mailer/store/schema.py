@@ -117,3 +117,8 @@ def m007_halts_and_approvals(db: sqlite_utils.Database) -> None:
             PRIMARY KEY (setting, value)
         ) STRICT, WITHOUT ROWID
     """)
+
+
+@migrations()
+def m008_idle_plugins(db: sqlite_utils.Database) -> None:
+    db.execute("CREATE TABLE idle_plugins (plugin TEXT PRIMARY KEY) STRICT, WITHOUT ROWID")

@@ -10,6 +10,7 @@ from typing import Final
 
 from mailer.hookspecs import Shelf
 from mailer.store.connection import Database
+from mailer.store.idle import wake
 
 MAX_KEY: Final = 500
 MAX_VALUE_BYTES: Final = 1024 * 1024
@@ -41,6 +42,7 @@ class PluginShelf:
             " ON CONFLICT DO UPDATE SET value = excluded.value",
             (self._plugin, _checked(key), _checked_value(value)),
         )
+        wake(self._db, self._plugin)
 
     def remove(self, key: str) -> None:
         self._db.run(

@@ -20,6 +20,7 @@ from mailer_webhook.settings import WebhookSettings
 __all__ = [
     "mailer_commands",
     "mailer_event",
+    "mailer_idle",
     "mailer_routes",
     "mailer_settings",
     "mailer_status",
@@ -50,6 +51,12 @@ def mailer_event(event: Event, shelf: Shelf) -> None:
 @hookimpl
 def mailer_workers(settings: Settings) -> Mapping[str, Worker]:
     return {"webhooks": lambda access: _deliver(settings.of(WebhookSettings), access)}
+
+
+@hookimpl
+def mailer_idle(settings: Settings, shelf: Shelf) -> bool:
+    """Without an endpoint, once nothing is left of those there were."""
+    return not settings.of(WebhookSettings).endpoints and not shelf.read(limit=1)
 
 
 @hookimpl

@@ -83,11 +83,12 @@ class Deliverer:
         self.write_down()
         self._tell_of_switched_off()
         self._replaying = False
-        for endpoint in self._endpoints.all():
+        endpoints = self._endpoints.all()
+        for endpoint in endpoints:
             if endpoint.enabled and endpoint.health.paused_until_ms <= self._now_ms():
                 self._replaying |= replay.go_on(self._access, endpoint)
                 self._begin(endpoint)
-        if self._now_ms() >= self._tidy_at_ms:
+        if self._now_ms() >= self._tidy_at_ms or not endpoints:  # then there is no more to do
             self._tidy()
 
     def next_at_ms(self) -> int:
@@ -212,6 +213,7 @@ class Deliverer:
             with self._access.write():
                 for key in found:
                     self._access.shelf.remove(key)
+            self._tidy_at_ms = 0
         else:
             self._tidy_at_ms = self._now_ms() + TIDY_EVERY_MS
 

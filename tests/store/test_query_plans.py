@@ -24,6 +24,7 @@ FEW_ROWS = frozenset(
     {
         "CONSTANT",
         "cursors",
+        "idle_plugins",
         "json_each",
         "meta",
         "queue_depths",
@@ -118,6 +119,9 @@ def tell_plugins(world: World) -> None:
         store.cursors.retry("plugin")
         store.cursors.retry("plugin", 1)
         store.cursors.drop("plugin", 2)
+        store.idle.rest("plugin")
+        store.idle.wake("plugin")
+    store.idle.all()
     store.cursors.all()
     store.cursors.get("plugin")
     store.cursors.to_retry("plugin")

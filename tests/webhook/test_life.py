@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import random
 import re
+import signal
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         started.append(mailer)
         until(lambda: len(secrets(mailer)) == len(endpoints))
         until(lambda: mailer.rows("SELECT 1 FROM cursors WHERE plugin = 'webhook'"))
+        assert bool(endpoints) == bool({WORKER, NOTIFIER} & set(mailer.children()))
         return mailer
 
     yield run
@@ -167,6 +169,36 @@ def test_killed_at_random_it_loses_nothing(
         assert repeats <= of_worker + kills[NOTIFIER] * NOTIFIER_REPEATS
     assert len(data(receiver)) > len(ids), "no kill came at a moment that matters"
     mailer.assert_sound()
+
+
+def test_it_costs_nothing_until_there_is_an_endpoint_and_misses_nothing_then(
+    start: Start, receiver: Receiver
+) -> None:
+    mailer = start()
+    mailer.accepted(*addresses(10))
+    until(mailer.finished)
+    before = logged(mailer)
+    with supervisor_stopped(mailer):  # whatever happens before it sees that there is one
+        answer = mailer.post("/v1/webhooks", {"url": receiver.url})
+        assert answer.status == 200, answer.body
+        mailer.accepted(*addresses(10, "later"))
+        until(mailer.finished)
+    made_ms = r.now_ms()
+    assert_all_arrive(receiver, logged(mailer) - before)
+    print(f"\n{r.now_ms() - made_ms} ms until all had arrived")
+    mailer.request("DELETE", f"/v1/webhooks/{answer.json['endpoint_id']}")
+    until(lambda: not {WORKER, NOTIFIER} & set(mailer.children()))
+    assert mailer.rows("SELECT * FROM shelves") == []
+    mailer.assert_sound()
+
+
+@contextmanager
+def supervisor_stopped(mailer: Mailer) -> Iterator[None]:
+    mailer.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        mailer.process.send_signal(signal.SIGCONT)
 
 
 def kill_at_work(mailer: Mailer, name: str, receiver: Receiver) -> None:
