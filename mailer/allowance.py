@@ -118,6 +118,7 @@ def _ask(sessions: Sessions, limit: Limit | None, sender: int, *, alone: bool) -
     return Ask(
         sender=sender,
         transport=sessions.name,
+        queues=(sessions.name,),
         limit=limit,
         batch_size=sessions.transport.batch_size,
         calls=idle,

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 
 ROOMS: tuple[tuple[str, ...], ...] = (
     ("vocabulary", "errors"),
-    ("clock", "mail", "variables", "settings"),
+    ("clock", "mail", "variables", "routing", "settings"),
     ("hookspecs", "access", "endpoints"),
     ("plugins", "sentry", "reporting", "systemd", "wake", "asleep", "confined", "in_hand"),
     ("retry", "pacing", "tokens", "templates", "mime", "compose"),
@@ -30,7 +30,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
 )
 """A module imports from its own row and from those above it."""
 
-PURE = ("retry", "pacing", "tokens", "templates", "mime", "compose")
+PURE = ("routing", "retry", "pacing", "tokens", "templates", "mime", "compose")
 # fmt: off
 IMPURE_MODULES = frozenset({
     "asyncio", "os", "pathlib", "random", "secrets", "socket", "subprocess", "threading", "time",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mailer.hookspecs import ProviderEvent
+from mailer.routing import preferred
 from mailer.store.connection import Database, Row
 from mailer.store.counters import Tally
 from mailer.store.mails import find_id
@@ -64,8 +65,8 @@ ORDER BY e.id
 """
 
 _FIND: Final = """
-SELECT m.id, m.topic, t.topic_id, m.transport, m.lane, m.state, m.state_at_ms, m.opened_at_ms,
-    m.recipient
+SELECT m.id, m.topic, t.topic_id, m.transport, m.via, m.lane, m.state, m.state_at_ms,
+    m.opened_at_ms, m.recipient
 FROM mails m JOIN topics t ON t.id = m.topic
 WHERE m.id = ?
 """
@@ -86,7 +87,9 @@ class _Mail:
     id: int
     topic: int
     topic_id: str
+    queue: str
     transport: str
+    """Which took it, or is to."""
     lane: str
     state: State
     state_at_ms: int
@@ -162,12 +165,13 @@ class Events:
         row = self._db.one(_FIND, (mail_id,))
         if row is None:
             return None
-        id_, topic, topic_id, transport, lane, state, state_at_ms, opened_at_ms, recipient = row
+        id_, topic, topic_id, queue, via, lane, state, state_at_ms, opened_at_ms, recipient = row
         return _Mail(
             id_,
             topic,
             topic_id,
-            transport,
+            queue,
+            via or preferred(queue),
             lane,
             State(state),
             state_at_ms,
@@ -197,7 +201,7 @@ class Events:
             return
         old = mail.state
         for new in steps:
-            tally.moved(mail.topic, mail.transport, mail.lane, old, new)
+            tally.moved(mail.topic, mail.queue, mail.lane, old, new)
             old = new
         if mail.state not in HANDED_OVER:
             tally.handed_over(mail.topic, mail.transport, now_ms)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mailer.errors import Conflict, NotFound
+from mailer.routing import preferred
 from mailer.store.connection import Database
 from mailer.store.counters import Tally
 from mailer.store.log import append_own
@@ -28,6 +29,7 @@ class Mail:
     waits_for: WaitsFor | None
     lane: str
     transport: str
+    """Which took it, or is to."""
     attempts: int
     accepted_at_ms: int
     due_at_ms: int
@@ -63,7 +65,8 @@ class LoggedEvent:
 _MAIL: Final = """
 SELECT m.id, b.batch_id || '-' || (m.id - b.id), b.batch_id, nullif(t.topic_id, ''),
     m.recipient, m.name, g.subject, m.state, m.waits_for, m.lane, m.transport, m.attempts,
-    b.accepted_at_ms, m.due_at_ms, m.state_at_ms, m.provider_id, m.detail
+    b.accepted_at_ms, m.due_at_ms, m.state_at_ms, m.provider_id, m.detail,
+    iif(m.state = 'pending', NULL, m.via)
 FROM mails m
 JOIN batches b ON b.id = m.batch
 JOIN messages g ON g.id = m.message
@@ -234,8 +237,8 @@ def cancel(db: Database, mail_ids: list[int], *, now_ms: int) -> None:
         )
         if row is None:
             continue
-        topic, transport, lane = row
-        tally.moved(topic, transport, lane, State.PENDING, State.CANCELLED)
+        topic, queue, lane = row
+        tally.moved(topic, queue, lane, State.PENDING, State.CANCELLED)
         append_own(db, [(EventType.CANCELLED, now_ms, mail_id, topic, "api", "")])
     tally.write(db)
 
@@ -257,7 +260,8 @@ def split_request_id(request_id: str) -> tuple[str, int]:
 
 
 def _mail(row: tuple[Any, ...]) -> Mail:
-    values = list(row)
+    *values, via = row
     values[7] = State(values[7])
     values[8] = WaitsFor(values[8]) if values[8] else None
+    values[10] = via or preferred(values[10])
     return Mail(*values)

@@ -28,11 +28,11 @@ from mailer.vocabulary import (
 )
 
 _HELD: Final = """
-SELECT m.id, m.topic, m.transport, m.lane, m.state, m.attempts, m.crashes, m.first_due_at_ms,
+SELECT m.id, m.topic, m.transport, m.via, m.lane, m.state, m.attempts, m.crashes, m.first_due_at_ms,
     m.cancel_requested, m.slot_us, t.uncertain_policy, x.reports_events
 FROM mails m
 JOIN topics t ON t.id = m.topic
-LEFT JOIN transports x ON x.transport = m.transport
+LEFT JOIN transports x ON x.transport = m.via
 """
 
 _HELD_BY_ID: Final = _HELD + "WHERE m.id IN (SELECT value FROM json_each(?))"
@@ -65,7 +65,8 @@ _SAID: Final = {
 class _Held:
     id: int
     topic: int
-    transport: str
+    queue: str
+    via: str
     lane: str
     state: State
     attempts: int
@@ -139,7 +140,7 @@ class Outcomes:
                 continue
             self._write(writing, held, decision, now_ms, provider_id=attempted.outcome.provider_id)
             if decision.state is State.SENT:
-                writing.tally.handed_over(held.topic, held.transport, attempted.started_at_ms)
+                writing.tally.handed_over(held.topic, held.via, attempted.started_at_ms)
         writing.finish()
 
     def give_back(self, mail_ids: Sequence[int], *, now_ms: int) -> None:
@@ -223,7 +224,7 @@ class Outcomes:
         )
         old = held.state
         for new in states:
-            writing.tally.moved(held.topic, held.transport, held.lane, old, new)
+            writing.tally.moved(held.topic, held.queue, held.lane, old, new)
             old = new
         if decision.uses_attempt or last is State.CANCELLED:
             said = event if event and last is State.PENDING else _SAID[last]
@@ -231,12 +232,13 @@ class Outcomes:
 
 
 def _held(row: tuple[Any, ...]) -> _Held:
-    (mail_id, topic, transport, lane, state, attempts, crashes, first_due_at_ms) = row[:8]
-    (cancel_requested, slot_us, policy, reports_events) = row[8:]
+    (mail_id, topic, queue, via, lane, state, attempts, crashes, first_due_at_ms) = row[:9]
+    (cancel_requested, slot_us, policy, reports_events) = row[9:]
     return _Held(
         id=mail_id,
         topic=topic,
-        transport=transport,
+        queue=queue,
+        via=via,
         lane=lane,
         state=State(state),
         attempts=attempts,
@@ -282,7 +284,7 @@ class _Writing:
                 held.attempts,
                 attempted.started_at_ms,
                 attempted.ended_at_ms,
-                held.transport,
+                held.via,
                 outcome.kind,
                 outcome.detail,
                 outcome.provider_id,
@@ -290,7 +292,7 @@ class _Writing:
         )
 
     def event(self, type_: EventType, held: _Held, detail: str) -> None:
-        self._events.append((type_, self._now_ms, held.id, held.topic, held.transport, detail))
+        self._events.append((type_, self._now_ms, held.id, held.topic, held.via, detail))
 
     def finish(self) -> None:
         self._db.many(_WRITE, self._rows)

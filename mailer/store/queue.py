@@ -27,7 +27,7 @@ from mailer.vocabulary import EventType, Lane, State, WaitsFor
 _CANDIDATES: Final = f"""
 SELECT m.id, m.topic, m.message, m.recipient, m.name, m.data, m.checksum, m.due_at_ms, m.attempts,
     m.lane, b.batch_id || '-' || (m.id - b.id), b.accepted_at_ms, g.expires_at_ms,
-    t.paused OR t.cancelling, {SUPPRESSED}
+    t.paused OR t.cancelling, m.transport, {SUPPRESSED}
 FROM mails m
 JOIN batches b ON b.id = m.batch
 JOIN messages g ON g.id = m.message
@@ -39,7 +39,7 @@ LIMIT ?
 
 _LEASE: Final = """
 UPDATE mails SET state = 'sending', state_at_ms = ?, waits_for = NULL, attempts = attempts + 1,
-    sender = ?, slot_us = leased.slot_us
+    sender = ?, via = ?, slot_us = leased.slot_us
 FROM (SELECT value ->> 0 AS mail, value ->> 1 AS slot_us FROM json_each(?)) AS leased
 WHERE mails.id = leased.mail
 """
@@ -91,6 +91,8 @@ class Ask:
 
     sender: int
     transport: str
+    queues: tuple[str, ...]
+    """Where the mail waits that it may take: values of `mails.transport`."""
     limit: Limit | None
     batch_size: int
     calls: int
@@ -127,6 +129,7 @@ class Claim:
 class _Candidate(NamedTuple):
     mail: ClaimedMail
     topic: int
+    queue: str
     lane: Lane
     expires_at_ms: int | None
     held: bool
@@ -140,10 +143,10 @@ class Queue:
         self._db = db
         self._slots = slots
 
-    def has_due(self, transport: str, now_ms: int) -> bool:
+    def has_due(self, queue: str, now_ms: int) -> bool:
         """Whether a claim would find anything: a read, for the idle."""
         return any(
-            self._db.one(_ANY, (transport, waits_for, lane, latest))
+            self._db.one(_ANY, (queue, waits_for, lane, latest))
             for waits_for, latest in (
                 (WaitsFor.TURN, _EVER),
                 (WaitsFor.DUE_TIME, now_ms),
@@ -151,13 +154,13 @@ class Queue:
             for lane in Lane
         )
 
-    def has_alone(self, transport: str) -> bool:
+    def has_alone(self, queue: str) -> bool:
         """Whether mail waits to be handed over with no other."""
-        return any(self._db.one(_ANY, (transport, WaitsFor.ALONE, lane, _EVER)) for lane in Lane)
+        return any(self._db.one(_ANY, (queue, WaitsFor.ALONE, lane, _EVER)) for lane in Lane)
 
-    def next_due_at_ms(self, transport: str) -> int | None:
+    def next_due_at_ms(self, queue: str) -> int | None:
         """When the next scheduled or deferred mail is due."""
-        found = [self._db.one(_NEXT_DUE, (transport, lane)) for lane in Lane]
+        found = [self._db.one(_NEXT_DUE, (queue, lane)) for lane in Lane]
         return min((row[0] for row in found if row and row[0] is not None), default=None)
 
     def claim(self, ask: Ask, *, now_ms: int, now_us: int) -> Claim:
@@ -193,8 +196,8 @@ class Queue:
         moved = 0
         for lane, quota in ((Lane.INTERACTIVE, ask.quota), (Lane.BULK, ask.bulk_quota)):
             if slots and not mails and _within(quota, 1):
-                found = self._candidates(ask.transport, WaitsFor.ALONE, lane, _EVER, 1)
-                mails = self._sorted_out(found, ask.transport, now_ms, tally)
+                found = self._candidates(ask, WaitsFor.ALONE, lane, _EVER, 1)[:1]
+                mails = self._sorted_out(found, now_ms, tally)
                 moved += len(found) - len(mails)
         leases = self._lease(ask, mails, slots, now_ms, tally)
         tally.write(self._db)
@@ -210,14 +213,14 @@ class Queue:
         while len(taken) < room and moved < MOVED_A_CLAIM:
             waiting = sorted(
                 (
-                    *self._candidates(ask.transport, WaitsFor.TURN, lane, _EVER, look_at),
-                    *self._candidates(ask.transport, WaitsFor.DUE_TIME, lane, now_ms, look_at),
+                    *self._candidates(ask, WaitsFor.TURN, lane, _EVER, look_at),
+                    *self._candidates(ask, WaitsFor.DUE_TIME, lane, now_ms, look_at),
                 ),
                 key=lambda candidate: (candidate.mail.due_at_ms, candidate.mail.id),
             )
             already = {candidate.mail.id for candidate in taken}
             found = [c for c in waiting if c.mail.id not in already][: look_at - len(taken)]
-            good = self._sorted_out(found, ask.transport, now_ms, tally)
+            good = self._sorted_out(found, now_ms, tally)
             taken += good
             moved += len(found) - len(good)
             if len(good) == len(found):
@@ -226,17 +229,17 @@ class Queue:
         return taken[:room], moved
 
     def _candidates(
-        self, transport: str, waits_for: WaitsFor, lane: Lane, latest_due_ms: int, limit: int
+        self, ask: Ask, waits_for: WaitsFor, lane: Lane, latest_due_ms: int, limit: int
     ) -> list[_Candidate]:
-        rows = self._db.all(_CANDIDATES, (transport, waits_for, lane, latest_due_ms, limit))
-        return [_candidate(row) for row in rows]
+        """The first `limit` of each queue."""
+        return [
+            _candidate(row)
+            for queue in ask.queues
+            for row in self._db.all(_CANDIDATES, (queue, waits_for, lane, latest_due_ms, limit))
+        ]
 
     def _sorted_out(
-        self,
-        candidates: list[_Candidate],
-        transport: str,
-        now_ms: int,
-        tally: Tally,
+        self, candidates: list[_Candidate], now_ms: int, tally: Tally
     ) -> list[_Candidate]:
         """Those that may be sent; the others are parked or finished."""
         good = []
@@ -246,10 +249,10 @@ class Queue:
                 self._db.run(_NOTE_PARKED, (candidate.topic,))
             elif candidate.suppressed:
                 why = "the address is on the suppression list"
-                self._finish(candidate, transport, State.SUPPRESSED, why, now_ms, tally)
+                self._finish(candidate, State.SUPPRESSED, why, now_ms, tally)
             elif candidate.expires_at_ms is not None and candidate.expires_at_ms <= now_ms:
                 why = "expired before it could be sent"
-                self._finish(candidate, transport, State.FAILED, why, now_ms, tally)
+                self._finish(candidate, State.FAILED, why, now_ms, tally)
             else:
                 good.append(candidate)
         return good
@@ -257,7 +260,6 @@ class Queue:
     def _finish(
         self,
         candidate: _Candidate,
-        transport: str,
         state: State,
         why: str,
         now_ms: int,
@@ -265,7 +267,7 @@ class Queue:
     ) -> None:
         mail_id = candidate.mail.id
         self._db.run(_FINISH, (state, now_ms, why, mail_id))
-        tally.moved(candidate.topic, transport, candidate.lane, State.PENDING, state)
+        tally.moved(candidate.topic, candidate.queue, candidate.lane, State.PENDING, state)
         append_own(self._db, [(EventType(state), now_ms, mail_id, candidate.topic, "queue", why)])
 
     def _lease(
@@ -285,8 +287,8 @@ class Queue:
             leased += [(c.mail.id, slot.at_us) for c in part]
         if leased:
             rows = msgspec.json.encode(leased).decode()
-            self._db.run(_LEASE, (now_ms, ask.sender, rows))
-        alike = Counter((c.topic, ask.transport, c.lane) for c in mails[:position])
+            self._db.run(_LEASE, (now_ms, ask.sender, ask.transport, rows))
+        alike = Counter((c.topic, c.queue, c.lane) for c in mails[:position])
         for of_queue, number in alike.items():
             tally.moved(*of_queue, State.PENDING, State.SENDING, number)
         return leases
@@ -302,9 +304,9 @@ class Queue:
             batch, last_id = row
             expired = self._db.all(_EXPIRED_MAILS, (batch, last_id, now_ms, step))
             why = "expired before it could be sent"
-            for mail_id, topic, transport, lane in expired:
+            for mail_id, topic, queue, lane in expired:
                 self._db.run(_FINISH, (State.FAILED, now_ms, why, mail_id))
-                tally.moved(topic, transport, lane, State.PENDING, State.FAILED)
+                tally.moved(topic, queue, lane, State.PENDING, State.FAILED)
                 append_own(self._db, [(EventType.FAILED, now_ms, mail_id, topic, "queue", why)])
             if len(expired) < step:
                 self._db.run(_NOTE_EXPIRED, (batch, last_id, now_ms))
@@ -319,7 +321,7 @@ def _within(quota: int | None, wanted: int) -> int:
 
 def _candidate(row: tuple[Any, ...]) -> _Candidate:
     (mail_id, topic, message, recipient, name, data, checksum, due_at_ms, attempts) = row[:9]
-    (lane, request_id, accepted_at_ms, expires_at_ms, held, suppressed) = row[9:]
+    (lane, request_id, accepted_at_ms, expires_at_ms, held, queue, suppressed) = row[9:]
     made_of = (request_id, accepted_at_ms, topic, message, recipient, name, data)
     if mail_checksum(*made_of) != checksum:
         raise StoreDamaged(
@@ -335,4 +337,4 @@ def _candidate(row: tuple[Any, ...]) -> _Candidate:
         due_at_ms=due_at_ms,
         attempt=attempts + 1,
     )
-    return _Candidate(mail, topic, Lane(lane), expires_at_ms, bool(held), bool(suppressed))
+    return _Candidate(mail, topic, queue, Lane(lane), expires_at_ms, bool(held), bool(suppressed))

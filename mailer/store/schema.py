@@ -122,3 +122,11 @@ def m007_halts_and_approvals(db: sqlite_utils.Database) -> None:
 @migrations()
 def m008_idle_plugins(db: sqlite_utils.Database) -> None:
     db.execute("CREATE TABLE idle_plugins (plugin TEXT PRIMARY KEY) STRICT, WITHOUT ROWID")
+
+
+@migrations()
+def m009_taken_by_another_transport(db: sqlite_utils.Database) -> None:
+    # `transport` names the queue a mail waits in, `via` the transport its last claim was for.
+    db.execute("ALTER TABLE mails ADD COLUMN via TEXT")
+    for in_flight in ("sender", "settle_at_ms"):
+        db.execute(f"UPDATE mails SET via = transport WHERE {in_flight} IS NOT NULL")

@@ -23,7 +23,7 @@ UPDATE mails SET state = 'sent', state_at_ms = ?1, provider_id = coalesce(taken.
     detail = NULL, sender = NULL, slot_us = NULL
 FROM (SELECT value ->> 0 AS mail, value ->> 1 AS id FROM json_each(?2)) AS taken
 WHERE mails.id = taken.mail AND mails.state = 'sending'
-RETURNING mails.id, topic, transport, lane
+RETURNING mails.id, topic, transport, lane, via
 """
 
 _ATTEMPT_INTO: Final = """
@@ -41,7 +41,7 @@ NEW_ATTEMPT: Final = f"{_ATTEMPT_INTO} VALUES (?, ?, ?, ?, ?, ?, ?, ?) {_OR_AGAI
 
 _ATTEMPTS: Final = f"""
 {_ATTEMPT_INTO}
-SELECT m.id, m.attempts, value ->> 2, value ->> 3, m.transport, 'accepted', value ->> 4,
+SELECT m.id, m.attempts, value ->> 2, value ->> 3, m.via, 'accepted', value ->> 4,
     value ->> 1
 FROM json_each(?) CROSS JOIN mails m ON m.id = value ->> 0
 WHERE true {_OR_AGAIN}
@@ -49,7 +49,7 @@ WHERE true {_OR_AGAIN}
 
 _EVENTS: Final = """
 INSERT INTO events (type, at_ms, mail, topic, source, detail)
-SELECT 'sent', ?, m.id, m.topic, m.transport, ''
+SELECT 'sent', ?, m.id, m.topic, m.via, ''
 FROM json_each(?) CROSS JOIN mails m ON m.id = value ->> 0
 """
 
@@ -81,9 +81,9 @@ def record_sent(db: Database, taken: Sequence[Attempted], now_ms: int) -> set[in
     db.run(_EVENTS, (now_ms, rows))
     tally = Tally()
     alike = Counter((*row[1:], started_at_ms[row[0]]) for row in moved)
-    for (topic, transport, lane, at_ms), mails in alike.items():
-        tally.moved(topic, transport, lane, State.SENDING, State.SENT, mails)
-        tally.handed_over(topic, transport, at_ms, mails)
+    for (topic, queue, lane, via, at_ms), mails in alike.items():
+        tally.moved(topic, queue, lane, State.SENDING, State.SENT, mails)
+        tally.handed_over(topic, via, at_ms, mails)
     tally.write(db)
     return sent
 

@@ -14,9 +14,9 @@ DAY_MINUTES: Final = 24 * 60
 
 _IN_FLIGHT: Final = """
 SELECT (SELECT count(*) FROM mails INDEXED BY mails_sender
-        WHERE sender IS NOT NULL AND transport = ?)
+        WHERE sender IS NOT NULL AND via = ?)
     + (SELECT count(*) FROM mails INDEXED BY mails_settle
-        WHERE settle_at_ms IS NOT NULL AND transport = ?)
+        WHERE settle_at_ms IS NOT NULL AND via = ?)
 """
 
 

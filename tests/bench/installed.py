@@ -127,7 +127,13 @@ def send_all(store: Store, transport: str) -> None:
     """Claim and record all that waits, as a sender would."""
     taken = Outcome(OutcomeKind.ACCEPTED, "taken")
     everything = Ask(
-        sender=0, transport=transport, limit=None, batch_size=BATCH, calls=1, calls_bulk=1
+        sender=0,
+        transport=transport,
+        queues=(transport,),
+        limit=None,
+        batch_size=BATCH,
+        calls=1,
+        calls_bulk=1,
     )
     while True:
         now_ms = time.time_ns() // 1_000_000

@@ -96,7 +96,15 @@ def _looks(store: Store, mails: int) -> Mapping[str, Callable[[], object]]:
     some = store.mails.list(recipient="reader1@example.org")
     batch_id = some[0].batch_id
     within = min(BATCH, mails // 2)
-    ask = Ask(sender=0, transport="null", limit=None, batch_size=5, calls=1, calls_bulk=1)
+    ask = Ask(
+        sender=0,
+        transport="null",
+        queues=("null",),
+        limit=None,
+        batch_size=5,
+        calls=1,
+        calls_bulk=1,
+    )
 
     def claim() -> None:
         with store.write():

@@ -195,7 +195,8 @@ def ask(**changes: Any) -> Ask:
         "calls": 1000,
     }
     asked = usual | changes
-    return Ask(**({"calls_bulk": asked["calls"]} | asked))
+    own = {"queues": (asked["transport"],), "calls_bulk": asked["calls"]}
+    return Ask(**(own | asked))
 
 
 def rate(per_second: float) -> Limit:
