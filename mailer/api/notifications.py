@@ -19,6 +19,7 @@ from mailer import plugins
 from mailer.api.answers import Learnt, give
 from mailer.api.backend import Backend
 from mailer.api.bodies import ApiRequest
+from mailer.api.learner import Learner
 from mailer.api.problems import RETRY_AFTER_S, Refused
 from mailer.errors import ApprovalNeeded, InvalidRequest
 from mailer.hookspecs import ProviderEvent
@@ -36,6 +37,7 @@ VERIFYING: Final = 64
 class Notifications:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._learner = Learner(backend.writer, backend.clock)
         self._plugins = list(plugins.one_by_one(backend.plugins, "mailer_notifications"))
         # Verifying may fetch a certificate, so it has threads of its own.
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="notifications")
@@ -46,12 +48,7 @@ class Notifications:
             events = await self._verified(dict(req.headers_lower), body)
         if events is None:
             raise Refused(HTTPStatus.FORBIDDEN, "no installed plugin recognises this notification")
-        now_ms = self._backend.clock.wall_ms()
-        new = 0
-        if events:
-            new = await self._backend.writer.run(
-                lambda store: store.events.learn(events, now_ms=now_ms)
-            )
+        new = await self._learner.learn(events) if events else 0
         give(resp, Learnt("ok", new))
 
     async def _verified(

@@ -105,16 +105,27 @@ class Events:
 
     def learn(self, events: Sequence[ProviderEvent], *, now_ms: int) -> int:
         """Append events and move their mails; how many were new. Runs in a transaction."""
+        return self.learn_each([events], now_ms=now_ms)[0]
+
+    def learn_each(
+        self, notifications: Sequence[Sequence[ProviderEvent]], *, now_ms: int
+    ) -> list[int]:
+        """The same for several notifications: how many events of each were new."""
         tally = Tally()
-        new = 0
-        for event in events:
-            mail = self._find(event)
-            if self._append(event, mail):
-                new += 1
-                if mail is not None:
-                    self._apply(event, mail, now_ms, tally)
+        new = [
+            sum(self._learn_one(event, now_ms, tally) for event in events)
+            for events in notifications
+        ]
         tally.write(self._db)
         return new
+
+    def _learn_one(self, event: ProviderEvent, now_ms: int, tally: Tally) -> bool:
+        mail = self._find(event)
+        if not self._append(event, mail):
+            return False
+        if mail is not None:
+            self._apply(event, mail, now_ms, tally)
+        return True
 
     def match_parked(self, mails: Sequence[tuple[int, str]], *, now_ms: int) -> None:
         """Apply events that came before their mail's hand-over was recorded.

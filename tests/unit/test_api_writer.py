@@ -10,14 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from mailer.api.learner import Learner
 from mailer.api.writer import JOBS_A_COMMIT, WAITING_JOBS, Writer
+from mailer.clock import SystemClock
 from mailer.errors import NotFound, StoreUnavailable
+from mailer.hookspecs import ProviderEvent
 from mailer.mail import Content, NewBatch, NewMessage, Recipient
 from mailer.store import Store
 from mailer.store.connection import lock_path, remembered_commits
 from mailer.store.migrate import migrate
 from mailer.store.outcomes import Rules
-from mailer.vocabulary import SuppressionReason, UncertainPolicy
+from mailer.vocabulary import EventType, SuppressionReason, UncertainPolicy
 from mailer.wake import Bell, Ear
 
 
@@ -205,5 +208,24 @@ def test_a_stopped_writer_says_so(database: Path) -> None:
         await asyncio.to_thread(writer.close)
         with pytest.raises(StoreUnavailable, match="stopped"):
             await writer.run(add("a@x.example"))
+
+    run(database, story)
+
+
+def test_notifications_that_wait_share_a_commit_and_fail_alone(database: Path) -> None:
+    def told(event_id: str) -> list[ProviderEvent]:
+        return [ProviderEvent(EventType.OPEN, 1, "post", event_id, provider_id="p-1")]
+
+    async def story(writer: Writer) -> None:
+        learner = Learner(writer, SystemClock())
+        before = remembered_commits(database)
+        ids = ("one", "two", "one")
+        assert await asyncio.gather(*[learner.learn(told(id_)) for id_ in ids]) == [1, 1, 0]
+        assert remembered_commits(database) == before + 1
+
+        together = [learner.learn(told(id_)) for id_ in ("three", "half \ud800", "four")]
+        first, failed, second = await asyncio.gather(*together, return_exceptions=True)
+        assert (first, second) == (1, 1)
+        assert isinstance(failed, UnicodeEncodeError)
 
     run(database, story)
