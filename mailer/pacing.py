@@ -1,7 +1,8 @@
 """The rate limiter: a pure function from the slots on record to the slots that may be granted.
 
 Promise: at hand-over, no window of one second holds more recipients than the limit, over all
-processes, and mail that waits uses nearly all of it. Every slot says from when (`at_us`) and
+processes, and mail that waits uses nearly all of it. So with each limit, where a slot is under
+several: that of a transport, and that of a domain. Every slot says from when (`at_us`) and
 until when (`until_us`) it may be used; once used, `until_us` is the instant of its use. A new
 slot is granted only where the slots that may still be used within the window before it leave
 room, so the rule is a sum over what is on record, not an estimate, and it holds in whatever
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -85,14 +86,28 @@ class Slot:
     at_us: int
     until_us: int
     recipients: int
-    next_us: int
-    """Where the even spacing has the slot after this one."""
+    next_us: tuple[int, ...]
+    """Where the even spacing of each limit has the slot after this one."""
 
-    def holding(self, recipients: int, limit: Limit | None) -> Slot:
+    def holding(self, recipients: int, limits: Iterable[Limit]) -> Slot:
         """The same slot for fewer recipients, with the next one that much earlier."""
         spare = self.recipients - recipients
-        spared_us = spare * limit.window_us // limit.capacity if limit else 0
-        return Slot(self.at_us, self.until_us, recipients, self.next_us - spared_us)
+        next_us = tuple(
+            at_us - spare * limit.window_us // limit.capacity
+            for at_us, limit in zip(self.next_us, limits, strict=True)
+        )
+        return Slot(self.at_us, self.until_us, recipients, next_us)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """One limit and what is on record of it."""
+
+    limit: Limit
+    recent: Sequence[Granted]
+    """The slots that may still be in the window."""
+    next_us: int
+    """Where the even spacing has the next one."""
 
 
 def recipients_a_slot(limit: Limit, batch_size: int) -> int:
@@ -103,56 +118,70 @@ def recipients_a_slot(limit: Limit, batch_size: int) -> int:
 
 
 def plan(
-    recent: Sequence[Granted],
-    *,
-    limit: Limit,
-    next_us: int,
-    now_us: int,
-    recipients: int,
-    batch_size: int,
+    paces: Sequence[Pace], *, now_us: int, recipients: int, batch_size: int
 ) -> list[Slot]:
     """The slots that may be granted now for up to `recipients` mails, earliest first.
 
-    `recent` are the slots on record, `next_us` where the even spacing has the next one. Nothing is
-    granted beyond `HORIZON_US`; an empty answer means: ask again at `earliest_us`.
+    Each lies within all of the limits, of which there is at least one. Nothing is granted beyond
+    `HORIZON_US`; an empty answer means: ask again at `earliest_us`.
     """
-    window = _Window(recent, limit)
-    paced_us = max(next_us, now_us - CATCH_UP_US)
+    windows = [_Window(pace, now_us) for pace in paces]
+    most = min(recipients_a_slot(pace.limit, batch_size) for pace in paces)
     slots: list[Slot] = []
     while recipients > 0:
-        at_us = window.opens_us(max(paced_us, now_us))
+        at_us = _open_us(windows, now_us)
         if at_us is None or at_us > now_us + HORIZON_US:
             break
-        share = min(recipients, recipients_a_slot(limit, batch_size), window.room)
-        paced_us = max(paced_us, at_us - CATCH_UP_US) + share * limit.window_us // limit.capacity
-        slots.append(Slot(at_us, at_us + TOLERANCE_US, share, paced_us))
-        window.room -= share
+        share = min(recipients, most, *(window.room for window in windows))
+        next_us = tuple(window.take(share, at_us) for window in windows)
+        slots.append(Slot(at_us, at_us + TOLERANCE_US, share, next_us))
         recipients -= share
     return slots
 
 
-def earliest_us(recent: Sequence[Granted], *, limit: Limit, next_us: int, now_us: int) -> int:
+def earliest_us(paces: Sequence[Pace], *, now_us: int) -> int:
     """From when on `plan` would grant something."""
-    at_us = _Window(recent, limit).opens_us(max(next_us, now_us))
+    at_us = _open_us([_Window(pace, now_us) for pace in paces], now_us)
     return (at_us or now_us) - HORIZON_US
+
+
+def _open_us(windows: Sequence[_Window], now_us: int) -> int | None:
+    """The earliest instant at which each has room for one; None when it can't be known yet."""
+    at_us, before = now_us, None
+    while at_us != before:
+        before = at_us
+        for window in windows:
+            opens_us = window.opens_us(at_us)
+            if opens_us is None:
+                return None
+            at_us = opens_us
+    return at_us
 
 
 class _Window:
     """The window that ends with the slot being planned: how many more recipients it takes."""
 
-    def __init__(self, recent: Sequence[Granted], limit: Limit) -> None:
-        self._leaving = deque(sorted(recent, key=lambda granted: granted.until_us))
-        self._window_us = limit.window_us
-        self.room = limit.capacity - sum(granted.recipients for granted in recent)
+    def __init__(self, pace: Pace, now_us: int) -> None:
+        self._leaving = deque(sorted(pace.recent, key=lambda granted: granted.until_us))
+        self._limit = pace.limit
+        self._paced_us = max(pace.next_us, now_us - CATCH_UP_US)
+        self.room = pace.limit.capacity - sum(granted.recipients for granted in pace.recent)
 
     def opens_us(self, from_us: int) -> int | None:
         """The earliest instant from then on with room for one; None when it can't be known yet."""
-        at_us = from_us
+        at_us = max(from_us, self._paced_us)
         while self._leaving:
-            left_us = self._leaving[0].until_us + self._window_us
+            left_us = self._leaving[0].until_us + self._limit.window_us
             if left_us > at_us:
                 if self.room > 0:
                     break
                 at_us = left_us
             self.room += self._leaving.popleft().recipients
         return at_us if self.room > 0 else None
+
+    def take(self, recipients: int, at_us: int) -> int:
+        """So many are granted at that instant; where the even spacing has the next ones."""
+        spacing_us = recipients * self._limit.window_us // self._limit.capacity
+        self._paced_us = max(self._paced_us, at_us - CATCH_UP_US) + spacing_us
+        self.room -= recipients
+        return self._paced_us

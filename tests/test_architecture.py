@@ -17,10 +17,10 @@ ROOT = Path(__file__).parent.parent
 
 ROOMS: tuple[tuple[str, ...], ...] = (
     ("vocabulary", "errors"),
-    ("clock", "mail", "variables", "routing", "settings"),
+    ("clock", "limits", "mail", "variables", "routing", "settings"),
     ("hookspecs", "access", "endpoints"),
     ("plugins", "sentry", "reporting", "systemd", "wake", "asleep", "confined", "in_hand"),
-    ("retry", "pacing", "tokens", "templates", "mime", "compose"),
+    ("retry", "pacing", "windows", "tokens", "templates", "mime", "compose"),
     ("store",),
     ("handover", "allowance", "records", "sender", "sender_process", "worker", "notifier"),
     ("children", "duties", "plugin_processes", "supervisor"),
@@ -30,7 +30,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
 )
 """A module imports from its own row and from those above it."""
 
-PURE = ("routing", "retry", "pacing", "tokens", "templates", "mime", "compose")
+PURE = ("routing", "retry", "pacing", "windows", "tokens", "templates", "mime", "compose")
 # fmt: off
 IMPURE_MODULES = frozenset({
     "asyncio", "os", "pathlib", "random", "secrets", "socket", "subprocess", "threading", "time",
