@@ -5,15 +5,16 @@ Only reads, so that an idle sender writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from mailer.handover import Sessions
+from mailer.limit_use import long_windows
 from mailer.pacing import Limit, learnt_rate
 from mailer.settings import Settings
 from mailer.store import Store
-from mailer.store.queue import Ask
+from mailer.store.queue import Ask, Head
 from mailer.store.transports import TransportState
 
 FOR_INTERACTIVE: Final = 2
@@ -44,40 +45,88 @@ def allowance(
         return Allowance()  # without room to record outcomes, nothing may be handed over
     if store.hold.is_on():
         return Allowance()
+    names = store.queue.names()
+    waiting = [source for one in sessions for source in _sources(one, names, settings)]
     if takes_alone:
-        lonely = next((one for one in sessions if store.queue.has_alone(one.name)), None)
-        if lonely is not None and _usable(store, lonely, now_us):
+        alone = [source for source in waiting if any(map(store.queue.has_alone, source.queues))]
+        usable = [source for source in alone if _usable(store, source.sessions, now_us)]
+        lonely = _asked(store, usable, settings, sender, now_us, alone=True)
+        if lonely.asks:
             if any(one.running() for one in sessions):
                 return Allowance()
-            return _asked(store, [lonely], settings, sender, now_us, alone=True)
-    due = [one for one in sessions if store.queue.has_due(one.name, now_ms)]
-    usable = [one for one in due if _usable(store, one, now_us)]
+            return replace(lonely, asks=lonely.asks[:1])
+    heads = [(store.queue.head(source.queues, now_ms), source) for source in waiting]
+    due = [replace(source, head=head) for head, source in heads if head is not None]
+    usable = [source for source in due if _usable(store, source.sessions, now_us)]
     return _asked(store, usable, settings, sender, now_us, alone=False)
 
 
-def as_of_now(store: Store, ask: Ask, settings: Settings, now_ms: int, now_us: int) -> Ask | None:
-    """The same in the transaction that claims: with what the 24-hour quota leaves.
+def as_of_now(
+    store: Store, ask: Ask, settings: Settings, now_ms: int, now_us: int, *, begun: int = 0
+) -> Ask | None:
+    """The same in the transaction that claims: with what quota and limits leave.
 
-    None when the transport has been paused meanwhile.
+    `begun` calls have been given to other asks of its transport. None when that has been paused
+    meanwhile.
     """
     state = store.transports.get(ask.transport)
     if state is not None and state.blocked_until_us > now_us:
         return None
+    share = settings.interactive_reserve
+    uses = list(long_windows(store, settings, ask.ways, now_us))
+    quotas = [use.left() for use in uses]
+    bulk_quotas = [use.left(share) for use in uses]
     left, max_24h = store.transports.left_today(ask.transport, now_ms)
-    if left is None:
-        return ask
-    reserved = int((max_24h or 0) * settings.interactive_reserve)
-    return replace(ask, quota=left, bulk_quota=left - reserved)
+    if left is not None:
+        quotas.append(left)
+        bulk_quotas.append(left - int((max_24h or 0) * share))
+    return replace(
+        ask,
+        calls=max(0, ask.calls - begun),
+        calls_bulk=max(0, ask.calls_bulk - begun),
+        quota=min(quotas, default=None),
+        bulk_quota=min(bulk_quotas, default=None),
+    )
 
 
-def rate_per_second(settings: Settings, state: TransportState | None, now_us: int) -> float | None:
+def rate_per_second(
+    settings: Settings, transport: str, state: TransportState | None, now_us: int
+) -> float | None:
     """The lowest of our setting, the provider's own limit and what it was found to take.
 
     None when there is neither setting nor limit.
     """
+    ours = settings.limits.per_second(transport) or settings.max_send_per_second
     providers = state.quota.max_per_second if state else None
-    rates = [rate for rate in (settings.max_send_per_second, providers) if rate is not None]
+    rates = [rate for rate in (ours, providers) if rate is not None]
     return learnt_rate(min(rates), state.lesson if state else None, now_us) if rates else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Queues that a transport takes mail from under the same limits."""
+
+    sessions: Sessions
+    queues: tuple[str, ...]
+    domain_way: str | None
+    head: Head | None = None
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        name = self.sessions.name
+        return (name, self.domain_way) if self.domain_way else (name,)
+
+
+def _sources(one: Sessions, names: Iterable[str], settings: Settings) -> Iterator[_Source]:
+    """The queues of all mail together, those of each domain by themselves."""
+    queues: dict[str, tuple[str, ...]] = {}
+    for name in names:
+        queue, _, domain = name.partition("@")
+        if queue == one.name:
+            queues[domain] = (*queues.get(domain, ()), name)
+    for domain, of_domain in queues.items():
+        way = f"{one.name}@{domain}"
+        yield _Source(one, of_domain, way if settings.limits.of(way) else None)
 
 
 def _usable(store: Store, sessions: Sessions, now_us: int) -> bool:
@@ -89,41 +138,67 @@ def _usable(store: Store, sessions: Sessions, now_us: int) -> bool:
 
 def _asked(
     store: Store,
-    sessions: Sequence[Sessions],
+    sources: Sequence[_Source],
     settings: Settings,
     sender: int,
     now_us: int,
     *,
     alone: bool,
 ) -> Allowance:
+    """What is due first is asked for first: of what the rate leaves it has the first choice."""
     asks: list[Ask] = []
     next_slots: list[int] = []
-    for one in sessions:
-        state = store.transports.get(one.name)
-        rate = rate_per_second(settings, state, now_us)
-        limit = None if rate is None else Limit.per_second(rate)
-        next_us = store.slots.next_at_us(one.name, limit, now_us)
+    for source in sorted(sources, key=lambda source: source.head or Head(0, 0, 0)):
+        state = store.transports.get(source.sessions.name)
+        rates = dict(_rates(source, settings, state, now_us))
+        next_us = _opens_us(store, source, rates, settings, now_us)
         if next_us > now_us:
             next_slots.append(next_us)
         else:
-            ask = _ask(one, limit, sender, alone=alone)
+            ask = _ask(source, rates, sender, alone=alone)
             trial = state is not None and state.throttled > 0
             asks.append(_for_one_mail(ask) if trial else ask)
     return Allowance(asks, min(next_slots, default=None))
 
 
-def _ask(sessions: Sessions, limit: Limit | None, sender: int, *, alone: bool) -> Ask:
+def _rates(
+    source: _Source, settings: Settings, state: TransportState | None, now_us: int
+) -> Iterator[tuple[str, Limit]]:
+    """The limits a second of the ways that have one."""
+    transport, *domain_ways = source.ways
+    rate = rate_per_second(settings, transport, state, now_us)
+    if rate is not None:
+        yield transport, Limit.per_second(rate)
+    for way in domain_ways:
+        if of_domain := settings.limits.per_second(way):
+            yield way, Limit.per_second(of_domain)
+
+
+def _opens_us(
+    store: Store, source: _Source, rates: Mapping[str, Limit], settings: Settings, now_us: int
+) -> int:
+    """From when on all limits of its ways let the first of its mail go."""
+    bulk = source.head is not None and source.head.lane_order > 0
+    reserve = settings.interactive_reserve if bulk else 0.0
+    uses = long_windows(store, settings, source.ways, now_us)
+    opens_us = (use.opens_us(reserve) for use in uses)
+    return max((store.slots.next_at_us(rates, now_us), *opens_us))
+
+
+def _ask(source: _Source, rates: Mapping[str, Limit], sender: int, *, alone: bool) -> Ask:
+    sessions = source.sessions
     idle, most = sessions.idle, sessions.transport.max_in_flight
     kept_free = FOR_INTERACTIVE if most > 2 * FOR_INTERACTIVE else 0
     return Ask(
         sender=sender,
         transport=sessions.name,
-        queues=(sessions.name,),
-        limit=limit,
+        queues=source.queues,
+        rates=rates,
         batch_size=sessions.transport.batch_size,
         calls=idle,
         calls_bulk=max(0, min(idle, most - kept_free - len(sessions.running()))),
         alone=alone,
+        domain_way=source.domain_way,
     )
 
 

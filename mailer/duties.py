@@ -57,7 +57,7 @@ def expire(store: Store, now_ms: int) -> None:
     """Give up mail that is past its `expires_at`."""
     for _ in range(STEPS):
         with store.write():
-            if not store.queue.expire(now_ms=now_ms, step=STEP):
+            if not store.expiry.expire(now_ms=now_ms, step=STEP):
                 return
 
 
@@ -151,6 +151,13 @@ def forget_slots(store: Store, now_us: int, kept_us: int) -> None:
             store.slots.forget(now_us - kept_us)
 
 
+def forget_windows(store: Store, now_us: int) -> None:
+    """What no window of a limit counts any more."""
+    if store.windows.kept:
+        with store.write():
+            store.windows.forget(store.windows.now_us(now_us))
+
+
 def in_background(work: Callable[[], T]) -> Future[T]:
     """Do it in a thread that a process which ends does not wait for."""
     result: Future[T] = Future()
@@ -238,6 +245,7 @@ def plan(
         (1, ask_plugins),
         (2, store.housekeeping.keep_reserve),
         (2, lambda: forget_slots(store, clock.mono_us(), kept_us)),
+        (600, lambda: forget_windows(store, clock.mono_us())),
         (5, lambda: expire(store, clock.wall_ms())),
         (10, lambda: finish_cancels(store, clock.wall_ms(), cancels)),
         (10, lambda: finish_resumes(store, clock.wall_ms(), resumes)),

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Final
 
 from email_validator import EmailNotValidError, validate_email
 
-ACCEPTED: Final = (
-    "`transport=number/unit` or `transport@domain=number/unit`, the unit s, min, h, day, or several"
-    " as 10min; several limits separated by commas, several entries by semicolons, as"
-    " `ses=100/s, 50000/day; ses@gmail.com=20/s`; to warm up: `50..50000/day over 30d from"
-    " 2030-01-31`"
+ACCEPTED_LIMITS: Final = (
+    "TRANSPORT=N/UNIT or TRANSPORT@DOMAIN=N/UNIT with units s, min, h, day, several limits"
+    " separated by commas, several entries by ;, as ses=100/s, 50000/day; ses@gmail.com=20/s"
 )
 
 SECONDS_IN: Final = {"s": 1, "min": 60, "h": 3600, "day": 86400}
@@ -61,21 +59,32 @@ class Cap:
         return int(self.warm_up.first * growth ** (days / self.warm_up.days) + 1e-9)
 
 
-Limits = Mapping[str, tuple[Cap, ...]]
-"""The limits of each way that has any."""
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of each way that has any."""
+
+    ways: Mapping[str, tuple[Cap, ...]] = field(default_factory=dict)
+    domains: frozenset[str] = frozenset()
+    """Those limited by some transport: their mail waits in queues of its own."""
+
+    def of(self, way: str) -> tuple[Cap, ...]:
+        return self.ways.get(way, ())
+
+    def per_second(self, way: str) -> int | None:
+        """How many recipients it may be handed in a second; None: nothing is said of that."""
+        return next((cap.recipients for cap in self.of(way) if cap.window_s == 1), None)
+
+    def own_queue(self, queue: str, address: str) -> str:
+        """Where a mail to that address waits, of those in `queue`: apart if its domain is here."""
+        domain = address.rpartition("@")[2]
+        return f"{queue}@{domain}" if domain in self.domains and "@" not in queue else queue
+
+    def __str__(self) -> str:
+        entries = (f"{way}={', '.join(c.written for c in caps)}" for way, caps in self.ways.items())
+        return "; ".join(entries)
 
 
-def domain_of(address: str) -> str:
-    """What stands behind the @ of an address as it is stored."""
-    return address.rpartition("@")[2]
-
-
-def limited_domains(limits: Limits) -> frozenset[str]:
-    """Domains with a limit by some transport: their mail waits in queues of its own."""
-    return frozenset(way.partition("@")[2] for way in limits if "@" in way)
-
-
-def parse(value: str) -> Limits:
+def parse_limits(value: str) -> Limits:
     """What LIMITS says. Raises ValueError naming the entry that is wrong."""
     found: dict[str, tuple[Cap, ...]] = {}
     for entry in filter(None, map(str.strip, value.split(";"))):
@@ -90,7 +99,7 @@ def parse(value: str) -> Limits:
         if len({cap.window_s for cap in caps}) < len(caps):
             raise ValueError(f"`{entry}` has two limits for windows of the same length")
         found[way] = caps
-    return found
+    return Limits(found, frozenset(way.partition("@")[2] for way in found if "@" in way))
 
 
 def _ascii(domain: str, entry: str) -> str:
@@ -112,6 +121,8 @@ def _cap(written: str, entry: str) -> Cap:
         raise ValueError(f"`{entry}`: `{written}` is not 1 or more in a window of 1 s to 31 days")
     if (first is None) != (days is None):
         raise ValueError(f"`{entry}`: `{written}` is half a warm-up")
+    if days is not None and window_s == 1:
+        raise ValueError(f"`{entry}`: `{written}`: a limit a second does not warm up")
     if days is None:
         return Cap(recipients, window_s, written)
     if not 0 < int(first) <= recipients or not int(days):

@@ -117,9 +117,7 @@ def recipients_a_slot(limit: Limit, batch_size: int) -> int:
     return max(1, min(fitting, batch_size) if batch_size > 1 else fitting)
 
 
-def plan(
-    paces: Sequence[Pace], *, now_us: int, recipients: int, batch_size: int
-) -> list[Slot]:
+def plan(paces: Sequence[Pace], *, now_us: int, recipients: int, batch_size: int) -> list[Slot]:
     """The slots that may be granted now for up to `recipients` mails, earliest first.
 
     Each lies within all of the limits, of which there is at least one. Nothing is granted beyond

@@ -110,7 +110,18 @@ def transports(manager: pluggy.PluginManager, settings: Settings) -> dict[str, T
         known = ", ".join(sorted(found)) or "none"
         problem = f"the transport {settings.transport_name} is not configured or not installed"
         raise SettingsError([SettingFault("TRANSPORT", problem, f"one of: {known}")])
+    if faults := list(_limits_of_none(settings, found)):
+        raise SettingsError(faults)
     return found
+
+
+def _limits_of_none(settings: Settings, found: Mapping[str, Transport]) -> Iterator[SettingFault]:
+    """Entries of LIMITS for transports that are not there."""
+    for way in settings.limits.ways:
+        name = way.partition("@")[0]
+        if name not in found:
+            problem = f"`{way}`: the transport {name} is not configured or not installed"
+            yield SettingFault("LIMITS", problem, f"limits of: {', '.join(sorted(found))}")
 
 
 def workers(manager: pluggy.PluginManager, settings: Settings) -> dict[str, tuple[str, Worker]]:

@@ -102,7 +102,8 @@ class Sender:
         with self._store.write():
             self._record(finished, uses, now_ms, now_us)
             for ask in asks:
-                current = as_of_now(self._store, ask, self._settings, now_ms, now_us)
+                begun = sum(name == ask.transport for name, _ in calls)
+                current = as_of_now(self._store, ask, self._settings, now_ms, now_us, begun=begun)
                 if current is None:
                     continue
                 claim = self._store.queue.claim(current, now_ms=now_ms, now_us=now_us)
@@ -280,7 +281,7 @@ class Sender:
             problem.detail,
             halted_at_ms=now_ms if problem.halts else None,
         )
-        rate = rate_per_second(self._settings, state, now_us)
+        rate = rate_per_second(self._settings, end.transport, state, now_us)
         if rate is not None and teaches_rate(problem, state.throttled + 1):
             transports.learn_rate(end.transport, Lesson(rate, now_us))
         log.warning(

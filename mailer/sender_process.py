@@ -113,8 +113,8 @@ def _sleep_s(sender: Sender, store: Store, clock: Clock) -> float:
     sleep_s = POLL_S
     if sender.next_slot_us is not None:
         sleep_s = min(sleep_s, (sender.next_slot_us - clock.mono_us()) / 1e6)
-    for sessions in sender.sessions:
-        due_at_ms = store.queue.next_due_at_ms(sessions.name)
+    for queue in store.queue.names():
+        due_at_ms = store.queue.next_due_at_ms(queue)
         if due_at_ms is not None and (early_ms := due_at_ms - clock.wall_ms()) > 0:
             sleep_s = min(sleep_s, early_ms / 1e3)
     return max(0.0, sleep_s)

@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from mailer.errors import PluginError, SettingsError
+from mailer.limits import ACCEPTED_LIMITS, Limits, parse_limits
 from mailer.variables import (
     Source,
     Variable,
     address_and_port,
     base_url,
     credentials,
+    database_file,
     dotenv,
     duration_s,
+    log_level,
     mail_address,
     network,
     one_of,
@@ -44,23 +47,10 @@ SECRET: Final = f"at least {JWT_SECRET_MIN_BYTES} bytes, as `openssl rand -base6
 SES_VARIABLE: Final = "AWS_SES_FROM_EMAIL"
 
 
-def _database_path(value: str) -> Path:
-    prefix, sep, path = value.partition("://")
-    if prefix != "sqlite" or not sep or path in {"", "/"} or path.startswith(":memory"):
-        raise ValueError("not a SQLite URL")
-    return Path("/" + path.lstrip("/") if path.startswith("/") else path)
-
-
 def _secret_key(value: str) -> str:
     if len(value.encode()) < JWT_SECRET_MIN_BYTES:
         raise ValueError(f"it is {len(value.encode())} bytes long, too short to be safe")
     return value
-
-
-def _log_level(value: str) -> str:
-    if value.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
-        raise ValueError("not a level")
-    return value.upper()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +60,7 @@ class Settings:
     database_path: Path = setting(
         "DATABASE_URL",
         default=Path("sqlite3.db"),
-        parse=_database_path,
+        parse=database_file,
         accepted="sqlite://file.db (relative to the working directory) or sqlite:///abs/file.db",
         doc="The one file of state. Its directory must be on a local disk.",
     )
@@ -166,15 +156,24 @@ class Settings:
         default=12.0,
         parse=rate,
         accepted="a number above 0, or unlimited",
-        doc="Recipients handed over in any one second, over all senders."
-        " The provider's own limit holds where it is lower.",
+        doc="Recipients that a transport for which LIMITS names no rate a second is handed in any"
+        " one second, over all senders. The provider's own limit holds where it is lower.",
+    )
+    limits: Limits = setting(
+        "LIMITS",
+        default=Limits(),
+        parse=parse_limits,
+        accepted=ACCEPTED_LIMITS,
+        doc="Recipients handed over in any window of each length, by a transport or by it to a"
+        " domain; see [How fast mail goes](#how-fast-mail-goes).",
     )
     interactive_reserve: float = setting(
         "INTERACTIVE_RESERVE",
         default=0.05,
         parse=share,
         accepted="a percentage, as 5%",
-        doc="The share of the provider's 24-hour quota that bulk mail leaves for interactive mail.",
+        doc="The share of the provider's 24-hour quota, and of each window of LIMITS longer than a"
+        " second, that bulk mail leaves for interactive mail.",
     )
     max_body_bytes: int = setting(
         "MAX_BODY_BYTES",
@@ -257,7 +256,7 @@ class Settings:
     log_level: str = setting(
         "LOG_LEVEL",
         default="INFO",
-        parse=_log_level,
+        parse=log_level,
         accepted="DEBUG, INFO, WARNING or ERROR",
         doc="What is logged. Addresses appear at DEBUG only.",
     )

@@ -113,7 +113,10 @@ class Supervisor:
         """Settle what earlier processes have left, and watch for signals."""
         now_us = self._clock.mono_us()
         with self._store.write():
-            if self._store.senders.adopt_boot(self._clock.boot_id):
+            new_boot = self._store.senders.adopt_boot(self._clock.boot_id)
+            wall_ms = self._clock.wall_ms()
+            self._store.windows.begin(new_boot=new_boot, wall_ms=wall_ms, mono_us=now_us)
+            if new_boot:
                 self._store.slots.carry_over(now_us)
                 self._store.transports.forget_blocks()
         self._rescue()

@@ -131,6 +131,14 @@ def path(value: str) -> Path:
     return Path(value).expanduser()
 
 
+def database_file(value: str) -> Path:
+    """`sqlite://relative` or `sqlite:///absolute`."""
+    prefix, sep, path = value.partition("://")
+    if prefix != "sqlite" or not sep or path in {"", "/"} or path.startswith(":memory"):
+        raise ValueError("not a SQLite URL")
+    return Path("/" + path.lstrip("/") if path.startswith("/") else path)
+
+
 def whole_number(low: int, high: int) -> Callable[[str], int]:
     def parse(value: str) -> int:
         if not re.fullmatch(r"[0-9]{1,15}", value) or not low <= int(value) <= high:
@@ -222,3 +230,9 @@ def several(form: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
 
 def one_of(kind: type[E]) -> Callable[[str], E]:
     return lambda value: kind(value)
+
+
+def log_level(value: str) -> str:
+    if value.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+        raise ValueError("not a level")
+    return value.upper()

@@ -41,9 +41,9 @@ def left(most: int, counts: Mapping[int, int]) -> int:
 
 
 def frees_us(most: int, counts: Mapping[int, int], window_s: int) -> int | None:
-    """From when on it takes one more. None: it does now, or (`most` below 1) never will."""
+    """From when on it takes one more, of at least one (`most`). None: it does now."""
     missing = sum(counts.values()) + 1 - most
-    if missing <= 0 or most < 1:
+    if missing <= 0:
         return None
     leaving = sorted(counts)
     left_us = part_us(window_s) + window_s * 1_000_000 + GUARD_US

@@ -166,6 +166,11 @@ def _transports(store: Store, settings: Settings, clock: Clock) -> Iterator[Chec
         for finding in ways_out.obstacles(transport):
             advice = "mail waits meanwhile and none is lost; it goes on by itself"
             yield Check("transport", FAILURE if halted else WARNING, finding, advice)
+    for limit in ways_out.limits(store, settings, clock):
+        late = limit["waiting"] and limit["bulk_waits_until"]
+        advice = "a limit of LIMITS keeps it back; raise that and restart if it is to go sooner"
+        line = ways_out.limit_line(limit)
+        yield Check("limit", WARNING, line, advice) if late else Check("limit", OK, line)
     for asked in ways_out.approvals(store, settings, clock):
         finding = f"{asked['value']} asks to be believed, last at {asked['asked_at']}"
         yield Check(

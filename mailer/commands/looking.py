@@ -109,7 +109,7 @@ def _written(value: object) -> str | None:
         case float():
             return f"{value:g}"
         case _:
-            return str(value)
+            return str(value) or None
 
 
 def _mail(store: Store, settings: Settings, mail: Mail, clock: Clock) -> dict[str, Any]:
@@ -167,6 +167,12 @@ def _why(store: Store, settings: Settings, mail: Mail, clock: Clock) -> str | No
         for transport in ways_out.transports(store, settings, clock)
         if transport["transport"] == mail.transport
         for line in ways_out.obstacles(transport)
+    ]
+    ways = {mail.transport, f"{mail.transport}@{mail.recipient.rpartition('@')[2]}"}
+    reasons += [
+        ways_out.limit_line(limit)
+        for limit in ways_out.limits(store, settings, clock)
+        if limit["way"] in ways and limit["bulk_waits_until"]
     ]
     if not store.senders.all():
         reasons.append("no sender runs: start `mailer supervise`")

@@ -68,7 +68,8 @@ def look(
     now_ms, now_us = clock.wall_ms(), clock.mono_us()
     depths = store.status.depths()
     oldest_ms = store.status.oldest_due_at_ms(now_ms)
-    limit = rate_per_second(settings, store.transports.get(settings.transport_name), now_us)
+    name = settings.transport_name
+    limit = rate_per_second(settings, name, store.transports.get(name), now_us)
     held = store.hold.get()
     return {
         "at": times.written(now_ms),
@@ -88,7 +89,12 @@ def look(
             "waiting": sum(depth.mails for depth in depths),
             "behind_s": (now_ms - oldest_ms) / 1000 if oldest_ms is not None else 0,
             "lanes": [
-                {"transport": depth.transport, "lane": depth.lane, "mails": depth.mails}
+                {
+                    "transport": depth.transport,
+                    "domain": depth.domain or None,
+                    "lane": depth.lane,
+                    "mails": depth.mails,
+                }
                 for depth in depths
             ],
         },
@@ -102,6 +108,7 @@ def look(
             "limit_per_second": limit,  # the provider's, or learnt of it, where that is lower
         },
         "transports": ways_out.transports(store, settings, clock),
+        "limits": ways_out.limits(store, settings, clock),
         "approvals": ways_out.approvals(store, settings, clock),
         "senders": [
             {"id": sender.id, "pid": sender.pid, "alive": Path(f"/proc/{sender.pid}").exists()}
@@ -196,13 +203,18 @@ def _lines(seen: dict[str, Any]) -> Iterator[str]:
     queue, rate = seen["queue"], seen["rate"]
     limit = rate["limit_per_second"]
     now = "no limit" if limit is None else f"{rate['last_second']}/s (at most {round(limit, 1):g})"
-    lanes = ", ".join(f"{x['transport']} {x['lane']} {x['mails']:,}" for x in queue["lanes"])
+    lanes = ", ".join(
+        f"{x['transport']} {x['lane']}{' to ' + x['domain'] if x['domain'] else ''} {x['mails']:,}"
+        for x in queue["lanes"]
+    )
     senders = [f"{s['pid']}{'' if s['alive'] else ' (gone)'}" for s in seen["senders"]]
     yield f"queue     {queue['waiting']:,} waiting" + (f" ({lanes})" if lanes else "")
     yield f"behind    {queue['behind_s']:.1f} s"
     yield (
         f"rate      {now}, {rate['last_hour']:,} in the last hour, {rate['last_24h']:,} in 24 hours"
     )
+    for used in seen["limits"]:
+        yield f"limit     {ways_out.limit_line(used)}"
     yield f"senders   {', '.join(senders) or 'none: run `mailer supervise`, or nothing is sent'}"
     for plugin in seen["event_plugins"]:
         yield f"plugin    {', '.join(_told(plugin))}"

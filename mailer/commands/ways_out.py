@@ -7,6 +7,7 @@ from typing import Any
 
 from mailer.api import times
 from mailer.clock import Clock
+from mailer.limit_use import limit_uses
 from mailer.settings import Settings
 from mailer.store import Store
 from mailer.store.transports import TransportState
@@ -28,6 +29,38 @@ def transports(store: Store, settings: Settings, clock: Clock) -> list[dict[str,
         }
         for state in store.transports.all()
     ]
+
+
+def limits(store: Store, settings: Settings, clock: Clock) -> list[dict[str, Any]]:
+    """Every limit of LIMITS and how far it is used, as it goes into JSON."""
+    now_ms, now_us = clock.wall_ms(), clock.mono_us()
+
+    def when(at_us: int) -> str | None:
+        """None: now."""
+        return times.written(now_ms + (at_us - now_us) // 1000) if at_us > now_us else None
+
+    return [
+        {
+            "way": use.way,
+            "limit": use.limit,
+            "most": use.most,
+            "used": use.used,
+            "waiting": use.waiting,
+            "all_wait_until": when(use.opens_us),
+            "bulk_waits_until": when(use.opens_for_bulk_us),
+        }
+        for use in limit_uses(store, settings, now_us)
+    ]
+
+
+def limit_line(limit: dict[str, Any]) -> str:
+    """How far a limit is used, and what waits for it."""
+    use = f"{limit['way']} {limit['limit']}: {limit['used']:,} of {limit['most']:,} used"
+    if limit["all_wait_until"]:
+        return f"{use}, mail waits until {limit['all_wait_until']}"
+    if limit["bulk_waits_until"]:
+        return f"{use}, bulk mail waits until {limit['bulk_waits_until']}"
+    return use
 
 
 def approvals(store: Store, settings: Settings, clock: Clock) -> list[dict[str, Any]]:

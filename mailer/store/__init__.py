@@ -16,6 +16,7 @@ from mailer.store.batches import Batches
 from mailer.store.connection import Database
 from mailer.store.cursors import Cursors
 from mailer.store.events import Events
+from mailer.store.expiry import Expiry
 from mailer.store.hold import Hold
 from mailer.store.housekeeping import Housekeeping
 from mailer.store.idempotency import Idempotency
@@ -33,6 +34,7 @@ from mailer.store.suppressions import Suppressions
 from mailer.store.topics import Topics
 from mailer.store.transports import Transports
 from mailer.store.verify import check_schema
+from mailer.store.windows import Windows
 
 
 class Store:
@@ -49,18 +51,20 @@ class Store:
         self.path = self._db.path
         self.approvals = Approvals(self._db)
         self.messages = Messages(self._db)
-        self.batches = Batches(self._db, self.messages)
+        self.batches = Batches(self._db, self.messages, rules.limits)
         self.log = Log(self._db)
         self.cursors = Cursors(self._db, self.log)
         self.events = Events(self._db)
+        self.expiry = Expiry(self._db)
         self.hold = Hold(self._db)
         self.housekeeping = Housekeeping(self._db)
         self.idempotency = Idempotency(self._db)
         self.idle = Idle(self._db)
         self.mails = Mails(self._db)
         self.outcomes = Outcomes(self._db, self.events, rules)
-        self.slots = Slots(self._db)
-        self.queue = Queue(self._db, self.slots)
+        self.windows = Windows(self._db, rules.limits)
+        self.slots = Slots(self._db, self.windows)
+        self.queue = Queue(self._db, self.slots, rules.limits)
         self.senders = Senders(self._db)
         self.status = Status(self._db)
         self.suppressions = Suppressions(self._db)

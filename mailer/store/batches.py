@@ -12,19 +12,20 @@ from typing import Final
 import msgspec
 
 from mailer.errors import QueueFull
+from mailer.limits import Limits
 from mailer.mail import Content, NewBatch, NewMessage, Recipient
 from mailer.store.connection import Database
 from mailer.store.counters import Tally
 from mailer.store.cursors import Held
 from mailer.store.messages import Messages
-from mailer.vocabulary import UNFINISHED, State
+from mailer.vocabulary import UNFINISHED, Lane, State
 
 PRUNE_REVIEW_MS: Final = 24 * 3600 * 1000
 HELD_REVIEW_MS: Final = 3600 * 1000
 LOOKED_AT_A_STEP: Final = 50
 """Rows that are read in the time it takes to change one."""
 
-MailRow = tuple[int, int, str, str, str | None, int]
+MailRow = tuple[int, int, str, str, str | None, int, str | None]
 
 _INSERT_BATCH: Final = """
 INSERT INTO batches (id, batch_id, mails, transport, accepted_at_ms, due_at_ms, prune_at_ms)
@@ -37,7 +38,7 @@ _INSERT_MAILS: Final = """
 INSERT INTO mails (id, batch, message, topic, recipient, name, data, checksum, transport, lane,
     state, waits_for, due_at_ms, first_due_at_ms, state_at_ms)
 SELECT value ->> 0, b.id, g.id, g.topic, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-    b.transport, g.lane, 'pending',
+    coalesce(value ->> 6, b.transport), g.lane, 'pending',
     CASE WHEN b.due_at_ms > b.accepted_at_ms THEN 'due_time' ELSE 'turn' END,
     b.due_at_ms, b.due_at_ms, b.accepted_at_ms
 FROM json_each(?)
@@ -86,9 +87,10 @@ class Batch:
 class Batches:
     """Accepting mail, and looking at what was accepted together."""
 
-    def __init__(self, db: Database, messages: Messages) -> None:
+    def __init__(self, db: Database, messages: Messages, limits: Limits) -> None:
         self._db = db
         self._messages = messages
+        self._limits = limits
         self._gathered: list[NewBatch] = []
         self._queued = 0
         """Mails that wait, those gathered included; known once there are any."""
@@ -125,8 +127,8 @@ class Batches:
                 content = message.content
                 topic = topics[content.topic_id or ""]
                 contents.append((next_id, batch_id, topic, content))
-                mails += _mail_rows(message, batch, batch_id, next_id, topic)
-                tally.queued(batch.transport, content.lane, len(message.recipients))
+                rows = _mail_rows(message, batch, batch_id, next_id, topic)
+                mails += self._into_queues(rows, batch.transport, content.lane, tally)
                 next_id += len(message.recipients)
             next_id = max(next_id, batch_id + 1)  # one without mails takes an id all the same
         self._db.many(_INSERT_BATCH, batch_rows)
@@ -135,6 +137,18 @@ class Batches:
         self._db.run(_NOTE_ACCEPTED, (last_id + 1,))
         self._db.run("UPDATE meta SET last_mail_id = ?", (next_id - 1,))
         tally.write(self._db)
+
+    def _into_queues(
+        self, rows: list[MailRow], queue: str, lane: Lane, tally: Tally
+    ) -> list[MailRow]:
+        """Rows with the queue of each: mail to a domain with limits of its own waits apart."""
+        if not self._limits.domains:
+            tally.queued(queue, lane, len(rows))
+            return rows
+        queues = [self._limits.own_queue(queue, email) for _, _, email, *_ in rows]
+        for name, mails in Counter(queues).items():
+            tally.queued(name, lane, mails)
+        return [(*row[:-1], name) for row, name in zip(rows, queues, strict=True)]
 
     def forget_gathered(self) -> None:
         """The transaction has ended."""
@@ -241,7 +255,7 @@ def _mail_rows(
         request_id = f"{batch.batch_id}-{mail_id - batch_id}"
         data = json.dumps(r.data) if r.data is not None else None
         made_of = (request_id, batch.accepted_at_ms, topic, message_id, r.email, r.name, data)
-        rows.append((mail_id, message_id, r.email, r.name, data, mail_checksum(*made_of)))
+        rows.append((mail_id, message_id, r.email, r.name, data, mail_checksum(*made_of), None))
     return rows
 
 

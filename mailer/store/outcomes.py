@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mailer.hookspecs import Outcome
+from mailer.limits import Limits
 from mailer.retry import SETTLE_WITHOUT_EVENTS_MS, Decision, decide, settle
 from mailer.settings import Settings
 from mailer.store.connection import Database
@@ -80,11 +81,12 @@ class _Held:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The settings by which outcomes are decided."""
+    """The settings that the store goes by: outcomes are decided by them, limits kept."""
 
     max_age_ms: int
     uncertain_grace_ms: int
     uncertain_policy: UncertainPolicy
+    limits: Limits = field(default_factory=Limits)
 
 
 def rules_of(settings: Settings) -> Rules:
@@ -93,6 +95,7 @@ def rules_of(settings: Settings) -> Rules:
         max_age_ms=settings.max_age_s * 1000,
         uncertain_grace_ms=settings.uncertain_grace_s * 1000,
         uncertain_policy=settings.uncertain_policy,
+        limits=settings.limits,
     )
 
 

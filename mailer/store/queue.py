@@ -8,15 +8,17 @@ way: mail of paused topics is parked, suppressed and expired mail is finished. C
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from mailer.errors import StoreDamaged
+from mailer.limits import Limits
 from mailer.mail import ClaimedMail
 from mailer.pacing import Limit, Slot
-from mailer.store.batches import LOOKED_AT_A_STEP, mail_checksum, recipient_of
+from mailer.store.batches import mail_checksum, recipient_of
 from mailer.store.connection import Database
 from mailer.store.counters import Tally
 from mailer.store.log import append_own
@@ -44,11 +46,13 @@ FROM (SELECT value ->> 0 AS mail, value ->> 1 AS slot_us FROM json_each(?)) AS l
 WHERE mails.id = leased.mail
 """
 
+_MOVE: Final = "UPDATE mails SET transport = ? WHERE id = ?"
+
 _PARK: Final = "UPDATE mails SET waits_for = 'topic' WHERE id = ?"
 
 _NOTE_PARKED: Final = "UPDATE topics SET parked = 1 WHERE id = ? AND parked = 0"
 
-_FINISH: Final = """
+FINISH: Final = """
 UPDATE mails SET state = ?, state_at_ms = ?, waits_for = NULL, detail = ? WHERE id = ?
 """
 
@@ -56,25 +60,10 @@ _NEXT_DUE: Final = """
 SELECT min(due_at_ms) FROM mails WHERE transport = ? AND waits_for = 'due_time' AND lane = ?
 """
 
-_ANY: Final = """
-SELECT 1 FROM mails WHERE transport = ? AND waits_for = ? AND lane = ? AND due_at_ms <= ? LIMIT 1
-"""
-
-_NEXT_EXPIRED: Final = """
-SELECT b.id, b.id + b.mails - 1
-FROM messages g JOIN batches b ON b.id = g.batch
-WHERE g.expires_at_ms IS NOT NULL AND g.expired = 0 AND g.expires_at_ms <= ?
-ORDER BY g.expires_at_ms LIMIT 1
-"""
-
-_EXPIRED_MAILS: Final = """
-SELECT m.id, m.topic, m.transport, m.lane FROM mails m JOIN messages g ON g.id = m.message
-WHERE m.id BETWEEN ? AND ? AND m.state = 'pending' AND g.expires_at_ms <= ? LIMIT ?
-"""
-
-_NOTE_EXPIRED: Final = """
-UPDATE messages SET expired = 1
-WHERE id BETWEEN ? AND ? AND expires_at_ms <= ? AND expired = 0
+_FIRST: Final = """
+SELECT due_at_ms, id FROM mails
+WHERE transport = ? AND waits_for = ? AND lane = ? AND due_at_ms <= ?
+ORDER BY due_at_ms, id LIMIT 1
 """
 
 # Whatever the wall clock says, mail that waits for its turn only is due.
@@ -93,19 +82,36 @@ class Ask:
     transport: str
     queues: tuple[str, ...]
     """Where the mail waits that it may take: values of `mails.transport`."""
-    limit: Limit | None
+    rates: Mapping[str, Limit]
+    """The limits a second that hold for it: the transport's, and its domain's, by way."""
     batch_size: int
     calls: int
     """Calls it has room for; of these, `calls_bulk` may be of the bulk lane."""
     calls_bulk: int
     bulk_quota: int | None = None
-    """What the 24-hour quota leaves for bulk mail; None: no quota."""
+    """What the 24-hour quota and limits over longer windows leave for bulk mail; None: none."""
     quota: int | None = None
-    """What it leaves for any mail."""
+    """What they leave for any mail."""
     trial: bool = False
     """Ask for one mail, to find out whether the provider takes mail again."""
     alone: bool = False
     """Ask for one mail whose last hand-over ended its sender, to be sent with no other."""
+    domain_way: str | None = None
+    """`transport@domain`, when its mail is all to one domain that LIMITS names."""
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """Whose limits a hand-over counts for."""
+        return (self.transport, self.domain_way) if self.domain_way else (self.transport,)
+
+
+class Head(NamedTuple):
+    """The mail of some queues that is to go first; the least of several heads goes first."""
+
+    lane_order: int
+    """0: interactive."""
+    due_at_ms: int
+    id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,24 +145,36 @@ class _Candidate(NamedTuple):
 class Queue:
     """What waits to be sent."""
 
-    def __init__(self, db: Database, slots: Slots) -> None:
+    def __init__(self, db: Database, slots: Slots, limits: Limits) -> None:
         self._db = db
         self._slots = slots
+        self._limits = limits
 
-    def has_due(self, queue: str, now_ms: int) -> bool:
-        """Whether a claim would find anything: a read, for the idle."""
-        return any(
-            self._db.one(_ANY, (queue, waits_for, lane, latest))
-            for waits_for, latest in (
-                (WaitsFor.TURN, _EVER),
-                (WaitsFor.DUE_TIME, now_ms),
+    def names(self) -> list[str]:
+        """The queues that hold unfinished mail."""
+        return [
+            name
+            for (name,) in self._db.all(
+                "SELECT DISTINCT transport FROM queue_depths WHERE mails > 0"
             )
-            for lane in Lane
-        )
+        ]
+
+    def head(self, queues: Iterable[str], now_ms: int) -> Head | None:
+        """What a claim would take first, None if nothing: a read, for the idle."""
+        for order, lane in enumerate(Lane):
+            found = [
+                Head(order, *row)
+                for queue in queues
+                for waits_for, latest in ((WaitsFor.TURN, _EVER), (WaitsFor.DUE_TIME, now_ms))
+                if (row := self._db.one(_FIRST, (queue, waits_for, lane, latest)))
+            ]
+            if found:
+                return min(found)
+        return None
 
     def has_alone(self, queue: str) -> bool:
         """Whether mail waits to be handed over with no other."""
-        return any(self._db.one(_ANY, (queue, WaitsFor.ALONE, lane, _EVER)) for lane in Lane)
+        return any(self._db.one(_FIRST, (queue, WaitsFor.ALONE, lane, _EVER)) for lane in Lane)
 
     def next_due_at_ms(self, queue: str) -> int | None:
         """When the next scheduled or deferred mail is due."""
@@ -168,8 +186,7 @@ class Queue:
         if ask.alone:
             return self._claim_alone(ask, now_ms, now_us)
         slots = self._slots.plan(
-            ask.transport,
-            ask.limit,
+            ask.rates,
             now_us=now_us,
             recipients=ask.calls * ask.batch_size,
             batch_size=ask.batch_size,
@@ -188,9 +205,7 @@ class Queue:
         return Claim(leases, moved + bulk_moved)
 
     def _claim_alone(self, ask: Ask, now_ms: int, now_us: int) -> Claim:
-        slots = self._slots.plan(
-            ask.transport, ask.limit, now_us=now_us, recipients=1, batch_size=ask.batch_size
-        )
+        slots = self._slots.plan(ask.rates, now_us=now_us, recipients=1, batch_size=ask.batch_size)
         tally = Tally()
         mails: list[_Candidate] = []
         moved = 0
@@ -241,10 +256,15 @@ class Queue:
     def _sorted_out(
         self, candidates: list[_Candidate], now_ms: int, tally: Tally
     ) -> list[_Candidate]:
-        """Those that may be sent; the others are parked or finished."""
+        """Those that may be sent; the others are parked, finished, or put into their own queue."""
         good = []
         for candidate in candidates:
-            if candidate.held:
+            own = self._limits.own_queue(candidate.queue, candidate.mail.recipient.email)
+            if own != candidate.queue:  # accepted before its domain had a limit
+                self._db.run(_MOVE, (own, candidate.mail.id))
+                tally.queued(candidate.queue, candidate.lane, -1)
+                tally.queued(own, candidate.lane, 1)
+            elif candidate.held:
                 self._db.run(_PARK, (candidate.mail.id,))
                 self._db.run(_NOTE_PARKED, (candidate.topic,))
             elif candidate.suppressed:
@@ -266,7 +286,7 @@ class Queue:
         tally: Tally,
     ) -> None:
         mail_id = candidate.mail.id
-        self._db.run(_FINISH, (state, now_ms, why, mail_id))
+        self._db.run(FINISH, (state, now_ms, why, mail_id))
         tally.moved(candidate.topic, candidate.queue, candidate.lane, State.PENDING, state)
         append_own(self._db, [(EventType(state), now_ms, mail_id, candidate.topic, "queue", why)])
 
@@ -281,8 +301,8 @@ class Queue:
             if not part:
                 break
             position += len(part)
-            filled = slot.holding(len(part), ask.limit)
-            slot_id = self._slots.record(ask.transport, ask.sender, filled) if ask.limit else 0
+            filled = slot.holding(len(part), ask.rates.values())
+            slot_id = self._slots.record(ask.ways, ask.rates, ask.sender, filled)
             leases.append(Lease(slot_id, filled, tuple(c.mail for c in part)))
             leased += [(c.mail.id, slot.at_us) for c in part]
         if leased:
@@ -292,27 +312,6 @@ class Queue:
         for of_queue, number in alike.items():
             tally.moved(*of_queue, State.PENDING, State.SENDING, number)
         return leases
-
-    def expire(self, *, now_ms: int, step: int) -> int:
-        """Give up mail whose `expires_at` has passed, about `step`; 0 when there is none left.
-
-        A claim does so for what comes to its turn; this is for what waits behind a pause.
-        """
-        tally = Tally()
-        done = 0
-        while done < step and (row := self._db.one(_NEXT_EXPIRED, (now_ms,))):
-            batch, last_id = row
-            expired = self._db.all(_EXPIRED_MAILS, (batch, last_id, now_ms, step))
-            why = "expired before it could be sent"
-            for mail_id, topic, queue, lane in expired:
-                self._db.run(_FINISH, (State.FAILED, now_ms, why, mail_id))
-                tally.moved(topic, queue, lane, State.PENDING, State.FAILED)
-                append_own(self._db, [(EventType.FAILED, now_ms, mail_id, topic, "queue", why)])
-            if len(expired) < step:
-                self._db.run(_NOTE_EXPIRED, (batch, last_id, now_ms))
-            done += len(expired) + 1 + (last_id - batch) // LOOKED_AT_A_STEP
-        tally.write(self._db)
-        return done
 
 
 def _within(quota: int | None, wanted: int) -> int:

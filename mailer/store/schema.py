@@ -130,3 +130,23 @@ def m009_taken_by_another_transport(db: sqlite_utils.Database) -> None:
     db.execute("ALTER TABLE mails ADD COLUMN via TEXT")
     for in_flight in ("sender", "settle_at_ms"):
         db.execute(f"UPDATE mails SET via = transport WHERE {in_flight} IS NOT NULL")
+
+
+@migrations()
+def m010_limits(db: sqlite_utils.Database) -> None:
+    db.execute("ALTER TABLE slots ADD COLUMN domain_way TEXT")
+    db.execute("ALTER TABLE slots ADD COLUMN domain_next_us INTEGER")
+    db.execute(
+        "CREATE INDEX slots_domain ON slots (domain_way, until_us, recipients)"
+        " WHERE domain_way IS NOT NULL"
+    )
+    db.execute("ALTER TABLE meta ADD COLUMN windows_ahead_us INTEGER")
+    db.execute("""
+        CREATE TABLE window_counts (
+            way TEXT NOT NULL,
+            window_s INTEGER NOT NULL,
+            part INTEGER NOT NULL,
+            recipients INTEGER NOT NULL,
+            PRIMARY KEY (way, window_s, part)
+        ) STRICT, WITHOUT ROWID
+    """)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from mailer.routing import preferred
 from mailer.store.connection import Database
 from mailer.vocabulary import WaitsFor
 
@@ -25,11 +26,21 @@ ORDER BY id DESC LIMIT 1
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """The unfinished mails of one transport and lane."""
+    """The unfinished mails of one queue and lane."""
 
-    transport: str
+    queue: str
     lane: str
     mails: int
+
+    @property
+    def transport(self) -> str:
+        """Which they are to take."""
+        return preferred(self.queue)
+
+    @property
+    def domain(self) -> str:
+        """Which they all go to, where that has limits of its own; `""` else."""
+        return self.queue.partition("@")[2]
 
 
 class Status:

@@ -38,7 +38,7 @@ class Windows:
         self._db = db
         self._lengths_s = {
             way: tuple(cap.window_s for cap in caps if cap.window_s > 1)
-            for way, caps in limits.items()
+            for way, caps in limits.ways.items()
         }
         self.kept = any(self._lengths_s.values())
         """Whether there are any such limits."""

@@ -22,7 +22,7 @@ def claim_all(service: Service) -> list[ClaimedMail]:
     with closing(service.store()) as store:
         with store.write():
             sender = store.senders.register(1, 1, CLOCK.mono_us() + 60_000_000)
-            ask = Ask(sender, "maildir", ("maildir",), None, 1000, 10, 10)
+            ask = Ask(sender, "maildir", ("maildir",), {}, 1000, 10, 10)
             leases = store.queue.claim(ask, now_ms=CLOCK.wall_ms(), now_us=CLOCK.mono_us()).leases
         return [mail for lease in leases for mail in lease.mails]
 

@@ -130,7 +130,7 @@ def send_all(store: Store, transport: str) -> None:
         sender=0,
         transport=transport,
         queues=(transport,),
-        limit=None,
+        rates={},
         batch_size=BATCH,
         calls=1,
         calls_bulk=1,

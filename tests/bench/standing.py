@@ -100,7 +100,7 @@ def _looks(store: Store, mails: int) -> Mapping[str, Callable[[], object]]:
         sender=0,
         transport="null",
         queues=("null",),
-        limit=None,
+        rates={},
         batch_size=5,
         calls=1,
         calls_bulk=1,

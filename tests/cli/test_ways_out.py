@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from mailer.commands.status import look
 from mailer.hookspecs import Check, Quota
 from mailer.settings import Settings
 from mailer.store.migrate import migrate
+from mailer.store.outcomes import rules_of
 from mailer.vocabulary import CheckResult
 from tests.cli.test_doctor import HandClock
 from tests.store.world import World, people
@@ -96,3 +98,35 @@ def test_what_asks_to_be_believed_comes_with_the_line_that_allows_it(world: Worl
     (check,) = doctored(world, "approval", SNS_TOPIC_ARNS=f"{ARN}-2")
     assert f"set SNS_TOPIC_ARNS={ARN}-2,{ARN} and restart" in check.advice
     assert doctored(world, "approval", SNS_TOPIC_ARNS=ARN) == []
+
+
+def test_each_limit_is_told_with_its_use_and_until_when_mail_waits(world: World) -> None:
+    limits = {"LIMITS": "post=100/s, 20/h; post@example.org=5/min", "TRANSPORT": "maildir"}
+
+    def seen() -> dict[str, Any]:
+        return look(world.store, settings(world, **limits), plugins.load(), HandClock(world))
+
+    assert [ways_out.limit_line(limit) for limit in seen()["limits"]] == [
+        "post 100/s: 0 of 100 used",
+        "post 20/h: 0 of 20 used",
+        "post@example.org 5/min: 0 of 5 used",
+    ]
+    world.rules = rules_of(settings(world, **limits))
+    world.store = world.twin()
+    world.accept(*people(7), "ann@example.com")
+    world.claim(queues=("post@example.org",), domain_way="post@example.org", calls=5)
+    told = seen()
+    assert [(limit["used"], limit["waiting"]) for limit in told["limits"]] == [
+        (5, 8),
+        (5, 8),
+        (5, 7),
+    ]
+    *_, full = map(ways_out.limit_line, told["limits"])
+    assert full.startswith("post@example.org 5/min: 5 of 5 used, mail waits until 20")
+    assert [(lane["transport"], lane["domain"]) for lane in told["queue"]["lanes"]] == [
+        ("post", None),
+        ("post", "example.org"),
+    ]
+    found = doctored(world, "limit", **limits)
+    assert [check.result for check in found] == [CheckResult.OK] * 2 + [CheckResult.WARNING]
+    assert found[-1].finding == full

@@ -52,7 +52,7 @@ def _default(name: str, value: object) -> str:
         "MAX_AGE": "48h",
         "MAX_SEND_PER_SECOND": "12",
     }
-    if value in (None, ()):
+    if value in (None, ()) or not str(value):
         return ""
     return f"`{written.get(name, int(value) if isinstance(value, bool) else value)}`"
 

@@ -265,10 +265,15 @@ def addresses(count: int, prefix: str = "reader") -> list[str]:
 
 def most_in_a_second(instants_us: Sequence[int]) -> int:
     """The most hand-overs any window of one second holds."""
+    return most_in(1.0, instants_us)
+
+
+def most_in(window_s: float, instants_us: Sequence[int]) -> int:
+    """The most hand-overs any window of that length holds."""
     instants_us = sorted(instants_us)
     most = first = 0
     for last, at_us in enumerate(instants_us):
-        while instants_us[first] <= at_us - 1_000_000:
+        while instants_us[first] <= at_us - int(window_s * 1_000_000):
             first += 1
         most = max(most, last - first + 1)
     return most

@@ -50,10 +50,10 @@ def test_scheduled_mail_goes_when_it_is_due_and_not_before(world: World) -> None
     (request_id,) = world.accept("a@x.org", due_in_s=10)
     assert world.store.queue.next_due_at_ms("post") == world.now_ms + 10_000
     world.now_ms += 9_999
-    assert not world.store.queue.has_due("post", world.now_ms)
+    assert not world.store.queue.head(["post"], world.now_ms)
     assert world.claim() == []
     world.now_ms += 1
-    assert world.store.queue.has_due("post", world.now_ms)
+    assert world.store.queue.head(["post"], world.now_ms)
     assert world.claim_ids() == [request_id]
 
 
@@ -61,13 +61,13 @@ def test_scheduled_mail_goes_when_it_is_due_and_not_before(world: World) -> None
 def test_a_wall_clock_set_back_keeps_no_immediate_mail(world: World, wall_ms: int) -> None:
     ids = world.accept(*people(2))
     world.now_ms = wall_ms if wall_ms >= 0 else world.now_ms + wall_ms
-    assert world.store.queue.has_due("post", world.now_ms)
+    assert world.store.queue.head(["post"], world.now_ms)
     assert world.claim_ids() == ids
 
 
 def test_a_claim_takes_only_its_own_transports_mail(world: World) -> None:
     world.accept("a@x.org", transport="other")
-    assert not world.store.queue.has_due("post", world.now_ms)
+    assert not world.store.queue.head(["post"], world.now_ms)
     assert world.claim() == []
     assert len(world.claim(transport="other")) == 1
 
@@ -140,7 +140,7 @@ def test_mail_of_a_paused_topic_waits_and_comes_back_in_its_order(world: World) 
     assert world.claim_ids() == [other]
     assert {world.mail(i).waits_for for i in first} == {WaitsFor.TOPIC}
     assert world.mail(scheduled[0]).waits_for is WaitsFor.DUE_TIME
-    assert not world.store.queue.has_due("post", world.now_ms)
+    assert not world.store.queue.head(["post"], world.now_ms)
     resume(world, "news")
     assert world.claim_ids() == first
 
@@ -183,7 +183,7 @@ def test_a_long_paused_head_hides_no_other_mail(world: World) -> None:
 def test_resuming_takes_steps_and_forgets_nobody(world: World) -> None:
     ids = world.accept(*people(4_100), topic_id="news")
     pause(world, "news")
-    while world.store.queue.has_due("post", world.now_ms):
+    while world.store.queue.head(["post"], world.now_ms):
         world.claim()
     assert resume(world, "news") == 3
     assert world.claim_ids(calls=5_000) == ids
@@ -231,7 +231,7 @@ def test_expired_mail_is_given_up_on_the_way(world: World) -> None:
 
 def expire(world: World, step: int) -> int:
     with world.store.write():
-        return world.store.queue.expire(now_ms=world.now_ms, step=step)
+        return world.store.expiry.expire(now_ms=world.now_ms, step=step)
 
 
 def test_expired_mail_behind_a_pause_is_given_up_a_few_at_a_time(world: World) -> None:
@@ -290,7 +290,7 @@ def test_leased_mail_is_seen_by_nobody_else(world: World) -> None:
     assert len(first) == 6
     assert len(second) == 4
     assert not set(first) & set(second)
-    assert not twin.queue.has_due("post", world.now_ms)
+    assert not twin.queue.head(["post"], world.now_ms)
 
 
 def test_claims_at_the_same_time_share_the_mail(world: World) -> None:

@@ -177,7 +177,7 @@ class Mailer(RuleBasedStateMachine):
     def duties(self) -> None:
         self.world.settle()
         with self.world.store.write():
-            self.world.store.queue.expire(now_ms=self.world.now_ms, step=3)
+            self.world.store.expiry.expire(now_ms=self.world.now_ms, step=3)
 
     @precondition(lambda self: self.rows)
     @rule(

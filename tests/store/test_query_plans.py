@@ -34,6 +34,7 @@ FEW_ROWS = frozenset(
         "sqlite_sequence",
         "topics",
         "transports",
+        "window_counts",
     }
 )
 """A walk through these is cheap: what they hold does not grow with the mail that is kept."""
@@ -69,11 +70,18 @@ def use_everything(world: World) -> None:
 
 def hand_over(world: World, sender: int) -> None:
     store = world.store
-    store.queue.has_due("post", world.now_ms)
+    store.queue.head(["post"], world.now_ms)
     store.queue.has_alone("post")
     store.queue.next_due_at_ms("post")
     limit = rate(500)
-    store.slots.next_at_us("post", limit, world.now_us)
+    store.slots.next_at_us({"post": limit, "post@x.org": limit}, world.now_us)
+    store.slots.used_since("post@x.org", 0)
+    store.queue.names()
+    store.windows.counts("post", 3600, world.now_us)
+    with store.write():
+        store.windows.begin(new_boot=True, wall_ms=world.now_ms, mono_us=world.now_us)
+        store.windows.add([("post", world.now_us, 0)])
+        store.windows.forget(world.now_us)
     leases = world.claim_leases(sender=sender, limit=limit, calls=5)
     mails = [mail for lease in leases for mail in lease.mails]
     store.messages.get(mails[0].message_id)

@@ -14,7 +14,7 @@ def depths(world: World) -> dict[str, int]:
     """Unfinished mail by the queue it is counted in."""
     mails: Counter[str] = Counter()
     for depth in world.store.status.depths():
-        mails[depth.transport] += depth.mails
+        mails[depth.queue] += depth.mails
     return dict(+mails)
 
 

@@ -213,8 +213,10 @@ def test_what_was_learnt_of_the_rate_lasts_until_the_next_boot(post: World) -> N
     state = post.store.transports.get("post")
     assert state is not None
     assert state.lesson == lesson
-    assert rate_per_second(load({"MAX_SEND_PER_SECOND": "200"}), state, post.now_us) == 108.45
-    assert rate_per_second(load({"MAX_SEND_PER_SECOND": "50"}), state, post.now_us) == 50
+    assert (
+        rate_per_second(load({"MAX_SEND_PER_SECOND": "200"}), "post", state, post.now_us) == 108.45
+    )
+    assert rate_per_second(load({"MAX_SEND_PER_SECOND": "50"}), "post", state, post.now_us) == 50
     with post.store.write():
         post.store.transports.forget_blocks()
     state = post.store.transports.get("post")

@@ -185,18 +185,16 @@ def people(count: int) -> list[str]:
     return [f"user{n}@example.org" for n in range(count)]
 
 
-def ask(**changes: Any) -> Ask:
+def ask(*, limit: Limit | None = None, **changes: Any) -> Ask:
     """For all that waits, without a limit, one recipient a call."""
-    usual: dict[str, Any] = {
-        "sender": 1,
-        "transport": "post",
-        "limit": None,
-        "batch_size": 1,
-        "calls": 1000,
+    asked: dict[str, Any] = {"sender": 1, "transport": "post", "batch_size": 1, "calls": 1000}
+    asked |= changes
+    usual = {
+        "queues": (asked["transport"],),
+        "rates": {asked["transport"]: limit} if limit else {},
+        "calls_bulk": asked["calls"],
     }
-    asked = usual | changes
-    own = {"queues": (asked["transport"],), "calls_bulk": asked["calls"]}
-    return Ask(**(own | asked))
+    return Ask(**(usual | asked))
 
 
 def rate(per_second: float) -> Limit:

@@ -13,8 +13,9 @@ from typing import Any
 from mailer.clock import SystemClock
 from mailer.hookspecs import Envelope, Outcome, Quota
 from mailer.sender import Sender
-from mailer.settings import load
+from mailer.settings import Settings, load
 from mailer.store.migrate import migrate
+from mailer.store.outcomes import rules_of
 from mailer.vocabulary import OutcomeKind, State
 from tests.store.world import World
 from tests.waiting import until
@@ -78,22 +79,27 @@ class Memory:
 
 
 class Post:
-    """A store and the senders that work on it."""
+    """A store and the senders that work on it, with these settings."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, **environ: str) -> None:
         migrate(path)
-        self.world = World(path, now_ms=SystemClock().wall_ms())
+        self._environ = environ
+        rules = rules_of(load(environ))
+        self.world = World(path, now_ms=SystemClock().wall_ms(), rules=rules)
         self.world.store.housekeeping.keep_reserve()
         self.clock = Clock()
         self.came_back = threading.Semaphore(0)
         with self.world.store.write():
             self.world.store.transports.register("post", reports_events=False)
 
+    def settings(self, rate: str = "500") -> Settings:
+        return load({"MAX_SEND_PER_SECOND": rate, **self._environ})
+
     def sender(self, transport: Memory, *, takes_alone: bool = True, rate: str = "500") -> Sender:
         return Sender(
             self.world.twin(),
             {"post": transport},
-            load({"MAX_SEND_PER_SECOND": rate}),
+            self.settings(rate),
             self.clock,
             sender=self.world.new_sender(),
             takes_alone=takes_alone,

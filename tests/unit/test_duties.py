@@ -128,7 +128,7 @@ def test_no_slot_is_forgotten_while_it_counts(world: World, per_second: float) -
     def free() -> bool:
         duties.forget_slots(world.store, world.now_us, kept_us)
         plan = world.store.slots.plan
-        return bool(plan("post", limit, now_us=world.now_us, recipients=1, batch_size=1))
+        return bool(plan({"post": limit}, now_us=world.now_us, recipients=1, batch_size=1))
 
     world.accept("a@x.org")
     (lease,) = world.claim_leases(limit=limit)

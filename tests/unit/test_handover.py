@@ -48,7 +48,7 @@ class Desk:
 
     def start(self, *request_ids: str, early_us: int = 0, lasts_us: int = 10**7) -> Call:
         at_us = self.clock.mono_us() + early_us
-        slot = Slot(at_us, at_us + lasts_us, len(request_ids), at_us)
+        slot = Slot(at_us, at_us + lasts_us, len(request_ids), (at_us,))
         call = Call(7, slot, tuple(map(claimed, request_ids)), compose)
         self.sessions.start(call)
         return call
@@ -342,5 +342,5 @@ def test_a_call_that_does_not_run_any_more_has_come_back(gate: threading.Event) 
 
 def test_a_call_is_overdue_after_its_slot_and_its_transports_time() -> None:
     desk = Desk(Memory(call_timeout_s=2.5))
-    call = Call(1, Slot(1_000, 2_000, 1, 0), (), compose)
+    call = Call(1, Slot(1_000, 2_000, 1, (0,)), (), compose)
     assert deadline_us(call, desk.transport) == 2_502_000
