@@ -87,6 +87,9 @@ def running(port: int) -> Iterator[subprocess.Popen[bytes]]:
     names = {name for variable, _ in known for name in variable.names}
     environ = {name: value for name, value in os.environ.items() if name not in names} | ours
     command = [sys.executable, "-m", "mailer", "run"]
+    if os.geteuid() == 0:
+        print("You are root, which mailer refuses to run as; to try it --allow-root is given.")
+        command.append("--allow-root")
     # Its own group, so that Ctrl-C reaches it once, from here.
     process = subprocess.Popen(
         ["setpriv", "--pdeathsig", "TERM", "--", *command],

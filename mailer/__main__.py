@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+from logging import CRITICAL, WARNING
 from pathlib import Path
 
 import click
@@ -16,6 +17,7 @@ import click
 from mailer import plugins
 from mailer.commands import add_commands_of_plugins, cli
 from mailer.errors import MailerError
+from mailer.journal import journal_of, priority
 
 
 def main() -> None:
@@ -27,7 +29,7 @@ def main() -> None:
         add_commands_of_plugins(manager, _warn)
         cli(obj=functools.cache(lambda: plugins.settings(manager, os.environ, Path(".env"))))
     except (MailerError, OSError) as error:
-        click.echo(f"Error: {error}", err=True)
+        _say("Error", error, CRITICAL)
     except Exception as error:
         from mailer.reporting import unexpected
 
@@ -36,7 +38,14 @@ def main() -> None:
 
 
 def _warn(problem: str) -> None:
-    click.echo(f"Warning: {problem}", err=True)
+    _say("Warning", problem, WARNING)
+
+
+def _say(what: str, problem: object, level: int) -> None:
+    """To whoever reads standard error; a journal is told how bad it is, line by line."""
+    prefix = f"<{priority(level)}>" if journal_of(2) else ""
+    for line in f"{what}: {problem}".splitlines():
+        click.echo(prefix + line, err=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ MailerError
 │   ├── NotFound           no such mail, batch or topic
 │   ├── Conflict           it exists, but its state does not allow this
 │   └── QueueFull          more mail waits than MAX_QUEUED allows
+├── RunsAsRoot             root starts what is not for root
 ├── TransportUnreachable   the provider can't be reached; nothing was handed over
 │   └── TransportHalted    it takes no mail until somebody mends something
 ├── ApprovalNeeded         a provider asks for what only a setting can allow
@@ -82,6 +83,10 @@ class Conflict(RequestError):
 
 class QueueFull(RequestError):
     """More mail waits than MAX_QUEUED allows; try again when some has been sent."""
+
+
+class RunsAsRoot(MailerError):
+    """Root does what is not for root, or not for root on this database."""
 
 
 class TransportUnreachable(MailerError):

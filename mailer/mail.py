@@ -73,6 +73,8 @@ class NewBatch:
     due_at_ms: int
     """When it may go; at or before `accepted_at_ms` means now."""
     accepted_at_ms: int
+    http_request_id: str = ""
+    """The HTTP request that brought it, as the log knows it."""
 
     @property
     def mails(self) -> int:
@@ -91,6 +93,8 @@ class ClaimedMail(Struct, frozen=True):
     due_at_ms: int
     attempt: int
     """1 for the first."""
+    http_request_id: str = ""
+    """The HTTP request that brought it."""
 
 
 @dataclass(frozen=True, slots=True)

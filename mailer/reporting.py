@@ -1,17 +1,21 @@
 """Logging of every process, and whom it tells of errors; neither tells what is in a mail.
 
-Log lines go to standard error, one for each record.
+Log lines go to standard error, one for each event; `log_lines` says how they look, `journal` what
+becomes of them under systemd.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-import time
+import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from mailer.journal import JournalFields, JournalLines, journal_of
+from mailer.log_lines import Lines, places
 from mailer.settings import Settings
+from mailer.vocabulary import LogFormat
 
 if TYPE_CHECKING:
     from sentry_sdk.transport import Transport
@@ -26,10 +30,24 @@ def start(
     settings: Settings,
     process_name: str,
     *,
+    confined: bool = False,
     transport: Transport | None = None,
 ) -> None:
-    """Set up logging, and Sentry when SENTRY_DSN is set, for this process."""
-    start_logging(settings.log_level, process_name)
+    """Set up logging, and Sentry when SENTRY_DSN is set, for this process.
+
+    The lines of one that is going to be `confined` stay in the stream whose length is bounded.
+    """
+    root = logging.getLogger()
+    root.handlers = [_handler(settings.log_format, process_name, confined=confined)]
+    root.setLevel(settings.log_level)
+    # Their INFO speaks of each connection and start; ours says what matters.
+    for noisy in ("uvicorn.error", "sentry_sdk.errors", "asyncio"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+    # What Python itself prints of errors and warnings has their words in it.
+    logging.raiseExceptions = False
+    logging.captureWarnings(capture=True)
+    threading.excepthook = ended_thread
+    sys.unraisablehook = lambda lost: _unraisable(lost.exc_value)
     if not settings.sentry_dsn:
         return
     # Here, since it takes 8 MB of memory, and there are a dozen processes.
@@ -39,53 +57,31 @@ def start(
     _reports.append(sentry.report)
 
 
-def start_logging(level: str, process_name: str) -> None:
-    """One line per record to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(OneLine(process_name))
-    root = logging.getLogger()
-    root.handlers = [handler]
-    root.setLevel(level)
-    # Their INFO speaks of each connection and start; ours says what matters.
-    for noisy in ("uvicorn.error", "sentry_sdk.errors", "asyncio"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
-
-
 def unexpected(error: BaseException, where: str) -> None:
     """Log an error of ours with its traceback, without its message, and report it."""
-    log.error("unexpected %s in %s: %s", type(error).__name__, where, _places(error))
+    log.error("unexpected %s in %s: %s", type(error).__name__, where, places(error))
     for report in _reports:
         report(error)
 
 
-class OneLine(logging.Formatter):
-    """`2026-01-31T12:00:00.123Z INFO api[4711] mailer.api: text`, whatever the text holds."""
-
-    converter = staticmethod(time.gmtime)
-    default_time_format = "%Y-%m-%dT%H:%M:%S"
-    default_msec_format = "%s.%03dZ"
-
-    def __init__(self, process_name: str) -> None:
-        super().__init__(
-            f"%(asctime)s %(levelname)s {process_name}[%(process)d] %(name)s: %(message)s"
-        )
-
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record).replace("\\", "\\\\")
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
-        """Type and places only: the message of an exception may hold what a mail holds."""
-        error = ei[1]
-        return f"{type(error).__name__} in {_places(error)}" if error else ""
+def _handler(form: LogFormat | None, process_name: str, *, confined: bool) -> logging.Handler:
+    journal = journal_of(sys.stderr.fileno())
+    if journal is None:
+        usual = LogFormat.TEXT if sys.stderr.isatty() else LogFormat.LOGFMT
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(Lines(form or usual, process_name))
+        return handler
+    lines = Lines(form or LogFormat.TEXT, process_name, head=False)
+    if confined:
+        return JournalLines(sys.stderr, lines)
+    return JournalFields(sys.stderr, lines, process_name, journal)
 
 
-def _places(error: BaseException) -> str:
-    """Where it passed, innermost last, as `file:line function`."""
-    places = []
-    step = error.__traceback__
-    while step is not None:
-        code = step.tb_frame.f_code
-        places.append(f"{code.co_filename}:{step.tb_lineno} {code.co_name}")
-        step = step.tb_next
-    return " > ".join(places[-12:])
+def ended_thread(ended: threading.ExceptHookArgs) -> None:
+    if ended.exc_value is not None and ended.exc_type is not SystemExit:
+        unexpected(ended.exc_value, f"thread {ended.thread.name if ended.thread else 'unknown'}")
+
+
+def _unraisable(error: BaseException | None) -> None:
+    if error is not None:
+        unexpected(error, "an object's end")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from mailer.allowance import allowance, as_of_now, rate_per_second
+from mailer.attempt_log import AttemptLog
 from mailer.clock import Clock
 from mailer.compose import Links, compose
 from mailer.handover import PROBE_US, Call, Finished, Sessions, deadline_us
@@ -61,7 +62,9 @@ class Sender:
         self._sender = sender
         self._takes_alone = takes_alone
         self._jitter = jitter
-        self._links = Links(settings.public_url, store.signing_key())
+        key = store.signing_key()
+        self._links = Links(settings.public_url, key)
+        self._attempts = AttemptLog(key, lambda mail: self._content(mail.message_id).topic_id)
         self._contents: OrderedDict[int, Content] = OrderedDict()
         self._finished: list[Finished] = []
         self._uses = SlotUses()
@@ -92,6 +95,7 @@ class Sender:
         what has come back is then kept.
         """
         now_ms, now_us = self._clock.wall_ms(), self._clock.mono_us()
+        self._attempts.sum_up(now_us)
         finished, uses = self._finished[:], self._uses.known()
         asks = self._asks(now_ms, now_us)
         written_us = now_us - self._written_us
@@ -115,6 +119,8 @@ class Sender:
         self._uses.forget(uses)
         self._written_us = now_us
         self._start(calls)
+        for end in finished:
+            self._attempts.note(end)
         return len(calls) + moved_aside
 
     def record_only(self) -> None:

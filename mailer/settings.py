@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 from mailer.errors import PluginError, SettingsError
 from mailer.limits import ACCEPTED_LIMITS, Limits, parse_limits
 from mailer.variables import (
+    SECRET,
     Source,
     Variable,
     address_and_port,
@@ -30,6 +31,7 @@ from mailer.variables import (
     one_of,
     rate,
     read,
+    secret_key,
     setting,
     several,
     share,
@@ -38,19 +40,11 @@ from mailer.variables import (
     variables,
     whole_number,
 )
-from mailer.vocabulary import UncertainPolicy
+from mailer.vocabulary import LogFormat, UncertainPolicy
 
 P = TypeVar("P")
 
-JWT_SECRET_MIN_BYTES: Final = 32
-SECRET: Final = f"at least {JWT_SECRET_MIN_BYTES} bytes, as `openssl rand -base64 48` makes them"
 SES_VARIABLE: Final = "AWS_SES_FROM_EMAIL"
-
-
-def _secret_key(value: str) -> str:
-    if len(value.encode()) < JWT_SECRET_MIN_BYTES:
-        raise ValueError(f"it is {len(value.encode())} bytes long, too short to be safe")
-    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +94,7 @@ class Settings:
         "JWT_SECRET",
         default=None,
         secret=True,
-        parse=_secret_key,
+        parse=secret_key,
         accepted=SECRET,
         doc="Key of the HS256 tokens callers send as `Authorization: Bearer`;"
         " `mailer token` makes them.",
@@ -109,7 +103,7 @@ class Settings:
         "API_KEY",
         default=None,
         secret=True,
-        parse=_secret_key,
+        parse=secret_key,
         accepted=SECRET,
         doc="A key callers may send as `X-API-KEY` instead of a token.",
     )
@@ -253,12 +247,26 @@ class Settings:
         doc="How much longer than RETENTION_DAYS events are kept for an event plugin that was not"
         " told of them yet; a warning comes each hour meanwhile.",
     )
+    allow_root: bool = setting(
+        "ALLOW_ROOT",
+        default=False,
+        parse=switch,
+        accepted="1 or 0",
+        doc="Let root run the API and the supervisor, as `--allow-root` does.",
+    )
     log_level: str = setting(
         "LOG_LEVEL",
         default="INFO",
         parse=log_level,
         accepted="DEBUG, INFO, WARNING or ERROR",
-        doc="What is logged. Addresses appear at DEBUG only.",
+        doc="What is logged. Addresses and what providers say appear at DEBUG only.",
+    )
+    log_format: LogFormat | None = setting(
+        "LOG_FORMAT",
+        default=None,
+        parse=one_of(LogFormat),
+        accepted="text, logfmt or json",
+        doc="How log lines look. When unset: text at a terminal or in the journal, else logfmt.",
     )
     sentry_dsn: str | None = setting(
         "SENTRY_DSN",

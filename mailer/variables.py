@@ -27,6 +27,10 @@ Source = tuple[str, Mapping[str, str | None]]
 """A place where variables stand, and what it is called."""
 
 
+SECRET_MIN_BYTES: Final = 32
+SECRET: Final = f"at least {SECRET_MIN_BYTES} bytes, as `openssl rand -base64 48` makes them"
+
+
 @dataclass(frozen=True, slots=True)
 class Variable:
     """How one setting is named, read and explained."""
@@ -137,6 +141,12 @@ def database_file(value: str) -> Path:
     if prefix != "sqlite" or not sep or path in {"", "/"} or path.startswith(":memory"):
         raise ValueError("not a SQLite URL")
     return Path("/" + path.lstrip("/") if path.startswith("/") else path)
+
+
+def secret_key(value: str) -> str:
+    if len(value.encode()) < SECRET_MIN_BYTES:
+        raise ValueError(f"it is {len(value.encode())} bytes long, too short to be safe")
+    return value
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:

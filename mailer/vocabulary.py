@@ -185,6 +185,14 @@ class CheckResult(StrEnum):
     FAILURE = "failure"
 
 
+class LogFormat(StrEnum):
+    """What log lines look like."""
+
+    TEXT = "text"
+    LOGFMT = "logfmt"
+    JSON = "json"
+
+
 class UncertainPolicy(StrEnum):
     """What becomes of an uncertain mail when no evidence comes."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mailer.testing.installation import Installation, free_port
+from mailer.testing.installation import WHOEVER_TESTS, Installation, free_port
 
-__all__ = ["Installation", "free_port", "install_plugin"]
+__all__ = ["WHOEVER_TESTS", "Installation", "free_port", "install_plugin"]
 
 
 def install_plugin(site: Path, name: str, source: str, version: str = "1") -> None:

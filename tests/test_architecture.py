@@ -19,19 +19,12 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("vocabulary", "errors"),
     ("clock", "limits", "mail", "variables", "routing", "settings"),
     ("hookspecs", "access", "endpoints"),
-    ("plugins", "sentry", "reporting", "systemd", "wake", "asleep", "confined", "in_hand"),
+    ("masking", "log_lines", "journal", "reporting", "sentry"),
+    ("plugins", "privileges", "systemd", "wake", "asleep", "confined", "in_hand"),
     ("retry", "pacing", "windows", "tokens", "templates", "mime", "compose"),
     ("store",),
-    (
-        "handover",
-        "limit_use",
-        "allowance",
-        "records",
-        "sender",
-        "sender_process",
-        "worker",
-        "notifier",
-    ),
+    ("handover", "limit_use", "allowance", "attempt_log", "records", "sender", "sender_process"),
+    ("worker", "notifier"),
     ("children", "duties", "plugin_processes", "supervisor"),
     ("api",),
     ("commands",),
@@ -39,7 +32,17 @@ ROOMS: tuple[tuple[str, ...], ...] = (
 )
 """A module imports from its own row and from those above it."""
 
-PURE = ("routing", "retry", "pacing", "windows", "tokens", "templates", "mime", "compose")
+PURE = (
+    "masking",
+    "routing",
+    "retry",
+    "pacing",
+    "windows",
+    "tokens",
+    "templates",
+    "mime",
+    "compose",
+)
 # fmt: off
 IMPURE_MODULES = frozenset({
     "asyncio", "os", "pathlib", "random", "secrets", "socket", "subprocess", "threading", "time",

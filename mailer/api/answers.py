@@ -76,6 +76,7 @@ class MailAnswer(Struct, frozen=True, kw_only=True):
     state_at: str
     provider_id: str | None
     detail: str | None
+    http_request_id: str
 
 
 class AttemptAnswer(Struct, frozen=True):
@@ -177,6 +178,7 @@ class BatchAnswer(Struct, frozen=True):
     transport: str
     accepted_at: str
     due_at: str
+    http_request_id: str
     total: int
     states: dict[str, int]
 

@@ -24,6 +24,7 @@ class OneBatch:
             transport=batch.transport,
             accepted_at=times.written(batch.accepted_at_ms),
             due_at=times.written(batch.due_at_ms),
+            http_request_id=batch.http_request_id,
             total=batch.total,
             states=batch.states,
         )

@@ -22,7 +22,14 @@ HELD_BODIES: Final = 2
 class ApiRequest(falcon.asgi.Request):
     """A request that remembers how to receive, so that its body can be read to the very end."""
 
-    __slots__ = ("_first", "_receive_next", "began_us", "subject")
+    __slots__ = (
+        "_first",
+        "_receive_next",
+        "began_us",
+        "http_request_id",
+        "log_fields",
+        "subject",
+    )
 
     def __init__(
         self,
@@ -37,6 +44,10 @@ class ApiRequest(falcon.asgi.Request):
         self.began_us = 0
         self.subject = ""
         """Who authenticated; keeps one caller's idempotency keys from another's."""
+        self.http_request_id = ""
+        """The caller's X-Request-ID, or one of our own."""
+        self.log_fields: dict[str, object] = {}
+        """What the request's line in the log tells besides."""
 
     async def body_events(self) -> AsyncIterator[bytes]:
         """The chunks of the body. Raises Refused when the sender went away before its end."""

@@ -146,4 +146,5 @@ def _fields(mail: Mail) -> dict[str, Any]:
         "state_at": times.written(mail.state_at_ms),
         "provider_id": mail.provider_id,
         "detail": mail.detail,
+        "http_request_id": mail.http_request_id,
     }

@@ -75,13 +75,14 @@ class Messages:
             text = "the disk is nearly full; nothing of this request was stored"
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, text, headers)
         batch_id = backend.batch_ids.new()
+        max_queued = backend.settings.max_queued
 
         def job(store: Store) -> tuple[bytes, bool]:
             if key is not None:
                 kept = _kept(store, req.subject, key, fingerprint)
                 if kept is not None:
                     return kept
-            _store(store, draft, batch_id, now_ms, backend.settings.max_queued)
+            _store(store, draft, batch_id, now_ms, req.http_request_id, max_queued)
             duration_ms = (backend.clock.mono_us() - began_us) // 1000
             body = encoded(_answer(draft, batch_id, now_ms, duration_ms))
             if key is not None:
@@ -89,20 +90,32 @@ class Messages:
                 store.idempotency.keep(req.subject, key, answer, now_ms=now_ms)
             return body, False
 
-        return await backend.writer.accept(job)
+        answer, replayed = await backend.writer.accept(job)
+        if not replayed:
+            req.log_fields = {"batch_id": batch_id, "mails": draft.mails, "topic": _topic(draft)}
+        return answer, replayed
 
     def _draft(self, raw: bytes, now_ms: int) -> Draft:
         body, faults = parse(raw, MessagesBody)
         return self._checker.check(body, faults, now_ms=now_ms)
 
 
-def _store(store: Store, draft: Draft, batch_id: str, now_ms: int, max_queued: int) -> None:
+def _topic(draft: Draft) -> str | None:
+    """The topic of all its messages, if they have one in common."""
+    topics = {message.content.topic_id for message in draft.messages}
+    return topics.pop() if len(topics) == 1 else None
+
+
+def _store(
+    store: Store, draft: Draft, batch_id: str, now_ms: int, http_request_id: str, max_queued: int
+) -> None:
     batch = NewBatch(
         batch_id=batch_id,
         messages=tuple(message for message in draft.messages if message.recipients),
         transport=draft.transport,
         due_at_ms=draft.due_at_ms,
         accepted_at_ms=now_ms,
+        http_request_id=http_request_id,
     )
     store.batches.accept(batch, max_queued=max_queued)
 

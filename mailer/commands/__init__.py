@@ -15,7 +15,7 @@ from mailer.commands.backup import backup, release, restore
 from mailer.commands.database import migrate
 from mailer.commands.doctor import doctor
 from mailer.commands.events import events
-from mailer.commands.looking import config, installed, show
+from mailer.commands.looking import config, hash_, installed, show
 from mailer.commands.processes import notifier, run, sender, serve, supervise, worker
 from mailer.commands.sending import send, token
 from mailer.commands.status import status
@@ -35,7 +35,7 @@ def cli() -> None:
 
 _processes = (run, serve, supervise, sender, notifier, worker)
 _database = (migrate, backup, restore, release)
-_mail = (token, send, status, show, events, suppressions)
+_mail = (token, send, status, show, events, suppressions, hash_)
 for _command in (*_processes, *_database, *_mail, doctor, config, installed, systemd):
     cli.add_command(_command)
 

@@ -17,6 +17,7 @@ from mailer.commands import ways_out
 from mailer.commands.database import open_store
 from mailer.commands.tables import console, table
 from mailer.errors import NotFound
+from mailer.masking import address_hash
 from mailer.settings import Settings
 from mailer.store import Store
 from mailer.store.mails import Mail
@@ -47,6 +48,24 @@ def show(load: Callable[[], Settings], /, mail_id: str, as_json: bool) -> None:
         click.echo(json.dumps(told, indent=2))
     else:
         console().print(_mail_shown(told))
+
+
+@click.command(
+    "hash",
+    epilog="\b\nExample:\n  journalctl MAILER_RECIPIENT=$(mailer hash ann@example.com)",
+)
+@click.argument("address")
+@click.pass_obj
+def hash_(load: Callable[[], Settings], /, address: str) -> None:
+    """The hash that stands for an address in this installation's log.
+
+    Its key is in the database, so that nobody who has the log alone can try addresses.
+    """
+    store = open_store(load())
+    try:
+        click.echo(address_hash(store.signing_key(), address))
+    finally:
+        store.close()
 
 
 @click.command(
@@ -128,6 +147,7 @@ def _mail(store: Store, settings: Settings, mail: Mail, clock: Clock) -> dict[st
         "transport": mail.transport,
         "provider_id": mail.provider_id,
         "detail": mail.detail,
+        "http_request_id": mail.http_request_id,
         "accepted_at": times.written_or_none(mail.accepted_at_ms),
         "due_at": times.written_or_none(mail.due_at_ms),
         "state_at": times.written_or_none(mail.state_at_ms),

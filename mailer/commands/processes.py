@@ -1,33 +1,42 @@
 """The commands that stay: the API, the supervisor with its senders, or both in one.
 
-Each says at its start by which way mail leaves and where the API listens, so that nobody has to
-guess whether real mail is sent.
+Each logs at its start by which way mail leaves and where the API listens, so that nobody has to
+guess whether real mail is sent. Root is refused, unless it says that it means it.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable
 
 import click
 
 from mailer import __version__, plugins
 from mailer.errors import SettingFault, SettingsError
-from mailer.hookspecs import Transport
+from mailer.privileges import refuse_root
 from mailer.records import require_database
 from mailer.settings import Settings
 from mailer.store.connection import has_wal_reset_bug, sqlite_version
 from mailer.store.migrate import migrate as migrate_database
 
+log = logging.getLogger("mailer")
+
+_allow_root = click.option(
+    "--allow-root", is_flag=True, help="Let root run this, where there is no other user."
+)
+
 
 @click.command(epilog="\b\nExample:\n  mailer migrate && mailer serve")
+@_allow_root
 @click.option("--until-stdin-ends", is_flag=True, hidden=True)
 @click.pass_obj
-def serve(load: Callable[[], Settings], /, until_stdin_ends: bool) -> None:
+def serve(load: Callable[[], Settings], /, allow_root: bool, until_stdin_ends: bool) -> None:
     """Answer the API until SIGTERM or Ctrl-C.
 
     The database must be migrated; a supervisor must run beside it for mail to leave.
@@ -36,8 +45,10 @@ def serve(load: Callable[[], Settings], /, until_stdin_ends: bool) -> None:
     from mailer.reporting import start
 
     settings = load()
-    announce(settings, api=True)
+    # By that option `mailer run` starts it, which was asked itself.
+    refuse_root(allowed=allow_root or settings.allow_root or until_stdin_ends)
     start(settings, "api")
+    announce(settings, api=True)
     require_database(settings)
     if until_stdin_ends:
         threading.Thread(target=_stop_when_stdin_ends, daemon=True).start()
@@ -45,9 +56,10 @@ def serve(load: Callable[[], Settings], /, until_stdin_ends: bool) -> None:
 
 
 @click.command(epilog="\b\nExample:\n  SENDERS=4 mailer supervise")
+@_allow_root
 @click.option("--notify-socket", envvar="NOTIFY_SOCKET", hidden=True)
 @click.pass_context
-def supervise(context: click.Context, notify_socket: str | None) -> None:
+def supervise(context: click.Context, allow_root: bool, notify_socket: str | None) -> None:
     """Run the senders and the duties until SIGTERM or Ctrl-C.
 
     One supervisor for each database: a second one refuses to start and says who holds it.
@@ -56,8 +68,9 @@ def supervise(context: click.Context, notify_socket: str | None) -> None:
     from mailer.reporting import start
 
     settings: Settings = context.obj()
-    announce(settings, api=False)
+    refuse_root(allowed=allow_root or settings.allow_root)
     start(settings, "supervisor")
+    announce(settings, api=False)
     require_database(settings)
     context.exit(supervisor.main(settings, notify_socket=notify_socket))
 
@@ -65,8 +78,9 @@ def supervise(context: click.Context, notify_socket: str | None) -> None:
 @click.command(
     epilog="\b\nExample:\n  DATABASE_URL=sqlite://mail.db MAILDIR_PATH=./mail mailer run"
 )
+@_allow_root
 @click.pass_context
-def run(context: click.Context) -> None:
+def run(context: click.Context, allow_root: bool) -> None:
     """Migrate, then run everything: API, supervisor, senders.
 
     For trying out and for small hosts; ends by SIGTERM or Ctrl-C.
@@ -76,6 +90,7 @@ def run(context: click.Context) -> None:
     from mailer.reporting import start
 
     settings: Settings = context.obj()  # `mailer serve`, its child, announces for all
+    refuse_root(allowed=allow_root or settings.allow_root)
     start(settings, "supervisor")
     application(settings)  # what it can't serve would end that child again and again
     require_free(settings.listen)
@@ -106,8 +121,8 @@ def worker(load: Callable[[], Settings], /, name: str) -> None:
     from mailer.reporting import start
 
     settings = load()
+    start(settings, f"worker-{name}", confined=True)
     confine(settings.plugin_memory_mb)
-    start(settings, f"worker-{name}")
     process.main(settings, name)
 
 
@@ -121,8 +136,8 @@ def notifier(load: Callable[[], Settings], /, plugin: str) -> None:
     from mailer.reporting import start
 
     settings = load()
+    start(settings, f"notifier-{plugin}", confined=True)
     confine(settings.plugin_memory_mb)
-    start(settings, f"notifier-{plugin}")
     process.main(settings, plugin)
 
 
@@ -138,11 +153,27 @@ def require_free(listen: tuple[str, int]) -> None:
 
 
 def announce(settings: Settings, *, api: bool) -> None:
-    """Say on stderr what this start means. Raises MailerError when the transport can't be used."""
+    """Log what this start means. Raises MailerError when the transport can't be used."""
     transport = plugins.transports(plugins.load(), settings)[settings.transport_name]
-    click.echo(f"mailer {__version__}", err=True)
-    for line in _start_lines(settings, transport, api=api):
-        click.echo(f"  {line}", err=True)
+    meant = {
+        "transport": settings.transport_name,
+        "transport_because": _why_transport(settings),
+        "destination": transport.destination,
+        "database": settings.database_path.absolute(),
+        "settings": _origins(settings),
+    }
+    if api:
+        host, port = settings.listen
+        host = f"[{host}]" if ":" in host else host
+        meant |= {"api": f"http://{host}:{port}", "api_for": _who_may_call(settings)}
+    log.info("mailer %s starts", __version__, extra=meant)
+    if has_wal_reset_bug(sqlite_version()):
+        log.warning(
+            "SQLite %s can lose commits that race a checkpoint (WAL-reset bug). mailer keeps the"
+            " two apart; let no other program write to the database. Where there is a wheel, `pip"
+            " install pysqlite3` brings a mended library.",
+            ".".join(map(str, sqlite_version())),
+        )
 
 
 def _stop_when_stdin_ends() -> None:
@@ -152,21 +183,13 @@ def _stop_when_stdin_ends() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _start_lines(settings: Settings, transport: Transport, *, api: bool) -> Iterator[str]:
-    yield f"transport: {settings.transport_name}, {_why_transport(settings)}"
-    yield f"mail goes to {transport.destination}"
-    if api:
-        host, port = settings.listen
-        host = f"[{host}]" if ":" in host else host
-        yield f"API: http://{host}:{port}, {_who_may_call(settings)}"
-    yield f"database: {settings.database_path.absolute()}"
-    if has_wal_reset_bug(sqlite_version()):
-        version = ".".join(map(str, sqlite_version()))
-        yield (
-            f"SQLite {version} can lose commits that race a checkpoint (WAL-reset bug). mailer"
-            " keeps the two apart; let no other program write to the database. Where there is a"
-            " wheel, `pip install pysqlite3` brings a mended library."
-        )
+def _origins(settings: Settings) -> str:
+    """What is set, by where: `environment: SENDERS TRANSPORT; credentials: JWT_SECRET`."""
+    names = defaultdict(list)
+    for origin in settings.chosen_because.values():
+        name, _, place = origin.partition(" in ")
+        names[place].append(name)
+    return "; ".join(f"{place}: {' '.join(found)}" for place, found in names.items())
 
 
 def _why_transport(settings: Settings) -> str:

@@ -18,6 +18,7 @@ from typing import Final
 from mailer.errors import StoreInUse, StoreUnavailable
 from mailer.store.connection import PARTS, lock_path, remembered_commits, sqlite3, translated
 from mailer.store.housekeeping import SupervisorLock
+from mailer.store.place import check_place
 from mailer.store.verify import verify
 
 COUNTED: Final = ("batches", "messages", "mails", "attempts", "events", "suppressions", "topics")
@@ -60,6 +61,7 @@ def restore(source: Path, database: Path, now_ms: int) -> Path | None:
     database is untouched then.
     """
     database = database.resolve()
+    check_place(database)
     verify(source, whole=True)
     supervisor = SupervisorLock(database)
     try:

@@ -28,8 +28,9 @@ LOOKED_AT_A_STEP: Final = 50
 MailRow = tuple[int, int, str, str, str | None, int, str | None]
 
 _INSERT_BATCH: Final = """
-INSERT INTO batches (id, batch_id, mails, transport, accepted_at_ms, due_at_ms, prune_at_ms)
-VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO batches (id, batch_id, mails, transport, accepted_at_ms, due_at_ms, prune_at_ms,
+    http_request_id)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 # One statement for all mails: what they share is in their message and batch already, and while
@@ -80,6 +81,7 @@ class Batch:
     transport: str
     accepted_at_ms: int
     due_at_ms: int
+    http_request_id: str
     total: int
     states: dict[str, int]
 
@@ -177,13 +179,13 @@ class Batches:
 
     def get(self, batch_id: str) -> Batch | None:
         row = self._db.one(
-            "SELECT transport, accepted_at_ms, due_at_ms, mails, id FROM batches"
+            "SELECT transport, accepted_at_ms, due_at_ms, http_request_id, mails, id FROM batches"
             " WHERE batch_id = ?",
             (batch_id,),
         )
         if row is None:
             return None
-        transport, accepted_at_ms, due_at_ms, mails, first_id = row
+        transport, accepted_at_ms, due_at_ms, http_request_id, mails, first_id = row
         states = dict.fromkeys(map(str, State), 0)
         states.update(
             self._db.all(
@@ -191,7 +193,7 @@ class Batches:
                 (first_id, first_id + mails - 1),
             )
         )
-        return Batch(batch_id, transport, accepted_at_ms, due_at_ms, mails, states)
+        return Batch(batch_id, transport, accepted_at_ms, due_at_ms, http_request_id, mails, states)
 
     def prune(self, *, retention_ms: int, now_ms: int, step: int, held: Held | None = None) -> int:
         """Look at the batches whose turn it is; remove the mails of those that are old.
@@ -240,10 +242,10 @@ class Batches:
         return len(part) + 1
 
 
-def _batch_row(batch_id: int, batch: NewBatch) -> tuple[int, str, int, str, int, int, int]:
+def _batch_row(batch_id: int, batch: NewBatch) -> tuple[int, str, int, str, int, int, int, str]:
     prune_at_ms = max(batch.accepted_at_ms, batch.due_at_ms) + PRUNE_REVIEW_MS
     times = (batch.accepted_at_ms, batch.due_at_ms, prune_at_ms)
-    return (batch_id, batch.batch_id, batch.mails, batch.transport, *times)
+    return (batch_id, batch.batch_id, batch.mails, batch.transport, *times, batch.http_request_id)
 
 
 def _mail_rows(

@@ -22,6 +22,7 @@ import sqlite_utils
 from sqlite_utils import Migrations
 
 from mailer.errors import StoreDamaged, StoreError, StoreUnavailable
+from mailer.privileges import refuse_foreign
 
 if TYPE_CHECKING:
     import sqlite3 as sqlite3
@@ -87,6 +88,7 @@ class Database:
         """
         self.path = path.resolve()
         self._lock_timeout_s = lock_timeout_s
+        refuse_foreign(self.path)
         self._lock_fd = _open_private(lock_path(self.path), os.O_RDWR)
         _make_private(self.path)
         self._writing = False

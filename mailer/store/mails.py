@@ -36,6 +36,7 @@ class Mail:
     state_at_ms: int
     provider_id: str | None
     detail: str | None
+    http_request_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ _MAIL: Final = """
 SELECT m.id, b.batch_id || '-' || (m.id - b.id), b.batch_id, nullif(t.topic_id, ''),
     m.recipient, m.name, g.subject, m.state, m.waits_for, m.lane, m.transport, m.attempts,
     b.accepted_at_ms, m.due_at_ms, m.state_at_ms, m.provider_id, m.detail,
-    iif(m.state = 'pending', NULL, m.via)
+    b.http_request_id, iif(m.state = 'pending', NULL, m.via)
 FROM mails m
 JOIN batches b ON b.id = m.batch
 JOIN messages g ON g.id = m.message

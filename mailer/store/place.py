@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from mailer.errors import StoreUnavailable
+from mailer.privileges import refuse_foreign
 
 MOUNTS: Final = Path("/proc/self/mountinfo")
 NETWORK_FILE_SYSTEMS: Final = frozenset({
@@ -19,7 +20,7 @@ NETWORK_FILE_SYSTEMS: Final = frozenset({
 
 
 def check_place(database: Path) -> None:
-    """Raises StoreUnavailable for a place where a database can't be kept."""
+    """Raises StoreUnavailable where a database can't be kept, RunsAsRoot where another's lies."""
     place, kind = mount_of(database.absolute(), MOUNTS.read_text())
     if kind in NETWORK_FILE_SYSTEMS:
         raise StoreUnavailable(
@@ -28,6 +29,7 @@ def check_place(database: Path) -> None:
         )
     if database.is_dir():
         raise StoreUnavailable(f"{database} is a directory: let DATABASE_URL name a file.")
+    refuse_foreign(database)
     for part in (database.parent, database):
         if part.exists() and not os.access(part, os.W_OK):
             raise StoreUnavailable(

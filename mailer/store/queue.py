@@ -29,7 +29,7 @@ from mailer.vocabulary import EventType, Lane, State, WaitsFor
 _CANDIDATES: Final = f"""
 SELECT m.id, m.topic, m.message, m.recipient, m.name, m.data, m.checksum, m.due_at_ms, m.attempts,
     m.lane, b.batch_id || '-' || (m.id - b.id), b.accepted_at_ms, g.expires_at_ms,
-    t.paused OR t.cancelling, m.transport, {SUPPRESSED}
+    t.paused OR t.cancelling, m.transport, {SUPPRESSED}, b.http_request_id
 FROM mails m
 JOIN batches b ON b.id = m.batch
 JOIN messages g ON g.id = m.message
@@ -320,7 +320,8 @@ def _within(quota: int | None, wanted: int) -> int:
 
 def _candidate(row: tuple[Any, ...]) -> _Candidate:
     (mail_id, topic, message, recipient, name, data, checksum, due_at_ms, attempts) = row[:9]
-    (lane, request_id, accepted_at_ms, expires_at_ms, held, queue, suppressed) = row[9:]
+    (lane, request_id, accepted_at_ms, expires_at_ms, held, queue) = row[9:15]
+    suppressed, http_request_id = row[15:]
     made_of = (request_id, accepted_at_ms, topic, message, recipient, name, data)
     if mail_checksum(*made_of) != checksum:
         raise StoreDamaged(
@@ -335,5 +336,6 @@ def _candidate(row: tuple[Any, ...]) -> _Candidate:
         accepted_at_ms=accepted_at_ms,
         due_at_ms=due_at_ms,
         attempt=attempts + 1,
+        http_request_id=http_request_id,
     )
     return _Candidate(mail, topic, queue, Lane(lane), expires_at_ms, bool(held), bool(suppressed))

@@ -150,3 +150,8 @@ def m010_limits(db: sqlite_utils.Database) -> None:
             PRIMARY KEY (way, window_s, part)
         ) STRICT, WITHOUT ROWID
     """)
+
+
+@migrations()
+def m011_http_request_ids(db: sqlite_utils.Database) -> None:
+    db.execute("ALTER TABLE batches ADD COLUMN http_request_id TEXT NOT NULL DEFAULT ''")

@@ -11,9 +11,12 @@ import subprocess
 import sys
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from mailer.testing.waiting import until
+
+WHOEVER_TESTS: Final = {"ALLOW_ROOT": "1"}
+"""Tests may be run by root, in a container say."""
 
 
 class Installation:
@@ -28,6 +31,7 @@ class Installation:
             "DATABASE_URL": f"sqlite://{directory}/mailer.db",
             "SERVER_PORT": str(self.port),
             "MAILDIR_PATH": str(self.maildir),
+            **WHOEVER_TESTS,
             **settings,
         }
         self._running: list[subprocess.Popen[bytes]] = []

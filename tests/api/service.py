@@ -21,7 +21,7 @@ from mailer.store import Store
 from mailer.store.migrate import migrate
 from mailer.store.outcomes import Rules
 from mailer.vocabulary import UncertainPolicy
-from tests.installation import free_port
+from tests.installation import WHOEVER_TESTS, free_port
 from tests.waiting import until
 from tests.weakened import Protection, mailer_command
 
@@ -74,6 +74,7 @@ class Service:
             "BIND": f"{bind}:{self.port}",
             "MAILDIR_PATH": str(directory / "maildir"),
             "API_WORKERS": "1",
+            **WHOEVER_TESTS,
             **(settings or {}),
         }
         self._start()

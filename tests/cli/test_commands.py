@@ -113,9 +113,9 @@ def test_run_with_three_settings_migrates_serves_sends_and_ends(installation: In
     process.terminate()
     assert process.wait(timeout=10) == 0
     log = installation.log
-    assert "transport: maildir, the default" in log
-    assert f"mail goes to {installation.maildir}: nothing leaves this machine" in log
-    assert f"API: {installation.url}, open to this machine only" in log
+    assert 'transport=maildir transport_because="the default' in log
+    assert f'destination="{installation.maildir}: nothing leaves this machine"' in log
+    assert f'api={installation.url} api_for="open to this machine only' in log
     assert "Traceback" not in log
 
 
@@ -160,7 +160,8 @@ def test_a_transport_that_is_not_there_stops_the_start(installation: Installatio
 def test_a_named_transport_is_told_with_its_origin(installation: Installation) -> None:
     installation.environ |= {"TRANSPORT": "smtp", "SMTP_URL": "smtp://127.0.0.1:9?starttls=off"}
     installation.run()
-    assert "transport: smtp, chosen by TRANSPORT in environment" in installation.log
+    told = 'transport=smtp transport_because="chosen by TRANSPORT in environment"'
+    assert told in installation.log
     assert "nothing leaves this machine" not in installation.log
 
 

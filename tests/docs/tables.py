@@ -13,6 +13,7 @@ from mailer.api.operations import Operation
 from mailer.api.routes import routes
 from mailer.clock import SystemClock
 from mailer.commands import add_commands_of_plugins, cli
+from mailer.log_lines import FIELDS
 from mailer.store import Store
 from mailer.vocabulary import (
     CONDITION_MEANINGS,
@@ -84,6 +85,10 @@ def waits() -> str:
 def conditions() -> str:
     rows = ((f"`{condition}`", meaning) for condition, meaning in CONDITION_MEANINGS.items())
     return table(("a transport is", "meaning"), rows)
+
+
+def log_fields() -> str:
+    return table(("field", "meaning"), ((f"`{name}`", told) for name, told in FIELDS.items()))
 
 
 def commands() -> str:

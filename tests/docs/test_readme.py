@@ -27,6 +27,7 @@ README = (Path(__file__).parent.parent.parent / "README.md").read_text()
         tables.diagram,
         tables.waits,
         tables.conditions,
+        tables.log_fields,
     ],
     ids=lambda table: table.__name__,
 )

@@ -144,7 +144,7 @@ def test_the_api_learns_who_calls_whatever_the_client_says(proxy: Proxy, api: Se
     said = {"X-Forwarded-For": "203.0.113.9", "Forwarded": "for=203.0.113.9", "Authorization": "no"}
     before = len(api.log)
     assert proxy.call("GET", "/v1/topics", None, **said).status == 401
-    assert " from=127.0.0.1\n" in api.log[before:]
+    assert " client=127.0.0.1 " in api.log[before:]
 
 
 def test_a_body_beyond_the_bound_is_refused(proxy: Proxy) -> None:
