@@ -5,13 +5,14 @@ Only reads, so that an idle sender writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Final
 
 from mailer.handover import Sessions
 from mailer.limit_use import long_windows
 from mailer.pacing import Limit, learnt_rate
+from mailer.routing import takes_from
 from mailer.settings import Settings
 from mailer.store import Store
 from mailer.store.queue import Ask, Head
@@ -46,7 +47,8 @@ def allowance(
     if store.hold.is_on():
         return Allowance()
     names = store.queue.names()
-    waiting = [source for one in sessions for source in _sources(one, names, settings)]
+    working = _working(store, sessions, settings, now_ms, now_us)
+    waiting = [source for one in sessions for source in _sources(one, names, working, settings)]
     if takes_alone:
         alone = [source for source in waiting if any(map(store.queue.has_alone, source.queues))]
         usable = [source for source in alone if _usable(store, source.sessions, now_us)]
@@ -117,12 +119,26 @@ class _Source:
         return (name, self.domain_way) if self.domain_way else (name,)
 
 
-def _sources(one: Sessions, names: Iterable[str], settings: Settings) -> Iterator[_Source]:
+def _working(
+    store: Store, sessions: Sequence[Sessions], settings: Settings, now_ms: int, now_us: int
+) -> set[str]:
+    """The transports that are not out of service."""
+    out = store.transports.out_of_service(now_ms, settings.fail_over_after_s * 1000)
+    passed_over = {name for name, _ in settings.ways.detours(out)}
+    for one in sessions:
+        if one.name in passed_over:
+            _usable(store, one, now_us)  # it may have no mail left, and is tried all the same
+    return {one.name for one in sessions} - out
+
+
+def _sources(
+    one: Sessions, names: Iterable[str], working: Set[str], settings: Settings
+) -> Iterator[_Source]:
     """The queues of all mail together, those of each domain by themselves."""
     queues: dict[str, tuple[str, ...]] = {}
     for name in names:
-        queue, _, domain = name.partition("@")
-        if queue == one.name:
+        domain = name.partition("@")[2]
+        if takes_from(one.name, name, working):
             queues[domain] = (*queues.get(domain, ()), name)
     for domain, of_domain in queues.items():
         way = f"{one.name}@{domain}"
@@ -158,6 +174,7 @@ def _asked(
             ask = _ask(source, rates, sender, alone=alone)
             trial = state is not None and state.throttled > 0
             asks.append(_for_one_mail(ask) if trial else ask)
+    asks.sort(key=lambda ask: not ask.trial)  # what others may take too, it would never get
     return Allowance(asks, min(next_slots, default=None))
 
 

@@ -15,6 +15,7 @@ from typing import Final, ParamSpec, TypeVar
 import schedule
 
 from mailer.clock import Clock
+from mailer.detours import Detours
 from mailer.errors import StoreDamaged, StoreUnavailable, TransportHalted
 from mailer.hookspecs import Quota, Transport
 from mailer.pacing import WINDOW_US, Limit
@@ -238,8 +239,10 @@ def plan(
     steady = SteadyWallClock(clock)
     cancels: Reached = {}
     resumes: Reached = {}
+    detours = Detours(settings.ways, settings.fail_over_after_s * 1000)
     duties: list[tuple[int, Duty]] = [
         (1, lambda: settle(store, clock.wall_ms())),
+        (1, lambda: detours.look(store, clock.wall_ms())),
         (1, store.housekeeping.checkpoint),
         (1, lambda: quotas.keep(store, clock.wall_ms())),
         (1, ask_plugins),

@@ -78,6 +78,8 @@ class Sessions:
         """Why the last session could not be opened; empty when it could."""
         self.halted = False
         """Whether that is for somebody to mend."""
+        self.reached = False
+        """A session was opened that nobody has looked at yet."""
         self._clock = clock
         self._began = began
         self._finished = finished
@@ -154,6 +156,7 @@ class Sessions:
             self._note(problem, halted=halted)
             if not problem:
                 self._open += 1
+                self.reached = True
         self._give_back_unserved()
         self._tell_opened()
 

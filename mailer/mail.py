@@ -60,6 +60,8 @@ class NewMessage:
 
     content: Content
     recipients: tuple[Recipient, ...]
+    transport: str | None = None
+    """The queue of its mails, see `routing`; None: the batch's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class NewBatch:
     """Unique for ever, characters `[0-9a-f]`; its mails are `{batch_id}-0`, `{batch_id}-1`, …"""
     messages: tuple[NewMessage, ...]
     transport: str
+    """The queue of mails whose message has none of its own."""
     due_at_ms: int
     """When it may go; at or before `accepted_at_ms` means now."""
     accepted_at_ms: int

@@ -14,6 +14,7 @@ import pluggy
 from mailer import hookspecs
 from mailer.errors import MailerError, PluginError, SettingFault, SettingsError
 from mailer.hookspecs import HOOK_API, Transport, Worker
+from mailer.routing import NAME
 from mailer.settings import Settings
 from mailer.settings import load as load_settings
 from mailer.variables import variables
@@ -95,9 +96,9 @@ def settings(
 
 
 def transports(manager: pluggy.PluginManager, settings: Settings) -> dict[str, Transport]:
-    """The transports these settings configure, the chosen one among them.
+    """The transports these settings configure, those they choose among them.
 
-    Raises SettingsError when the chosen one is not there.
+    Raises SettingsError naming every chosen one that is not there.
     """
     found: dict[str, Transport] = {}
     owners: dict[str, str] = {}
@@ -105,11 +106,24 @@ def transports(manager: pluggy.PluginManager, settings: Settings) -> dict[str, T
         for name, transport in named.items():
             if owners.setdefault(name, plugin) != plugin:
                 raise PluginError(f"plugins {owners[name]} and {plugin} offer a transport {name}")
+            if not NAME.fullmatch(name):
+                raise PluginError(
+                    f"plugin {plugin} offers a transport {name!r}: a name has letters, digits,"
+                    " `-`, `_` and `.` only"
+                )
             found[name] = transport
-    if settings.transport_name not in found:
+    if missing := sorted(settings.ways.names - found.keys()):
         known = ", ".join(sorted(found)) or "none"
-        problem = f"the transport {settings.transport_name} is not configured or not installed"
-        raise SettingsError([SettingFault("TRANSPORT", problem, f"one of: {known}")])
+        raise SettingsError(
+            [
+                SettingFault(
+                    "TRANSPORT" if name in settings.ways.default else "ROUTES",
+                    f"the transport {name} is not configured or not installed",
+                    f"one of: {known}",
+                )
+                for name in missing
+            ]
+        )
     if faults := list(_limits_of_none(settings, found)):
         raise SettingsError(faults)
     return found

@@ -260,6 +260,9 @@ class Sender:
                     sessions.unreachable,
                     halted_at_ms=now_ms if sessions.halted else None,
                 )
+            elif sessions.reached:
+                sessions.reached = False
+                self._store.transports.note_reached(sessions.name)
 
     def _tell_transport(self, end: Finished, now_ms: int, now_us: int) -> None:
         """A call that found the provider in trouble pauses it for all senders.

@@ -13,28 +13,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from mailer.errors import PluginError, SettingsError
+from mailer.errors import PluginError
 from mailer.limits import ACCEPTED_LIMITS, Limits, parse_limits
+from mailer.routing import Route, Routes, Ways, route, routes
 from mailer.variables import (
     SECRET,
-    Source,
     Variable,
     address_and_port,
     base_url,
-    credentials,
-    database_file,
-    dotenv,
     duration_s,
     log_level,
     mail_address,
     network,
+    number,
     one_of,
     rate,
-    read,
+    read_all,
     secret_key,
     setting,
     several,
     share,
+    sources,
+    sqlite_url,
     switch,
     text,
     variables,
@@ -54,7 +54,7 @@ class Settings:
     database_path: Path = setting(
         "DATABASE_URL",
         default=Path("sqlite3.db"),
-        parse=database_file,
+        parse=sqlite_url,
         accepted="sqlite://file.db (relative to the working directory) or sqlite:///abs/file.db",
         doc="The one file of state. Its directory must be on a local disk.",
     )
@@ -80,16 +80,8 @@ class Settings:
         doc="The public base of links in mails: pixel, clicks, unsubscribe."
         " When unset, http://127.0.0.1:SERVER_PORT.",
     )
-    api_workers: int = setting(
-        "API_WORKERS",
-        default=2,
-        parse=whole_number(1, 64),
-        accepted="1 to 64",
-        doc="API processes.",
-    )
-    senders: int = setting(
-        "SENDERS", default=2, parse=whole_number(1, 32), accepted="1 to 32", doc="Sender processes."
-    )
+    api_workers: int = number("API_WORKERS", 2, 1, 64, doc="API processes.")
+    senders: int = number("SENDERS", 2, 1, 32, doc="Sender processes.")
     jwt_secret: str | None = setting(
         "JWT_SECRET",
         default=None,
@@ -129,13 +121,31 @@ class Settings:
         doc="Requests a second that one caller (a token's `sub`, or the key) may make to each of"
         " the API's processes; those above it are answered 429.",
     )
-    transport: str | None = setting(
+    transport: Route = setting(
         "TRANSPORT",
-        default=None,
-        parse=text,
-        accepted="the name of a transport: maildir, smtp, ses, or a plugin's",
-        doc="How mail leaves. When unset: ses if AWS_SES_FROM_EMAIL is set, else maildir,"
-        " which keeps everything on this machine.",
+        default=(),
+        parse=route,
+        accepted="the name of a transport: maildir, smtp, ses, or a plugin's; or several, as"
+        " ses,smtp",
+        doc="How mail leaves; of several, the next takes over while one is out of service."
+        " When unset: ses if AWS_SES_FROM_EMAIL is set, else maildir, which keeps everything on"
+        " this machine.",
+    )
+    routes: Routes = setting(
+        "ROUTES",
+        default=Routes(),
+        parse=routes,
+        accepted="topic:GLOB=TRANSPORT or from:DOMAIN-GLOB=TRANSPORT, several separated by ;",
+        doc="Mail that goes another way, by its topic or the domain of its From: the first that"
+        " matches. Its TRANSPORT may be several, too.",
+    )
+    fail_over_after_s: int = setting(
+        "FAIL_OVER_AFTER",
+        default=300,
+        parse=duration_s,
+        accepted="a length of time, as 5m, 90s",
+        doc="How long a transport takes no mail before the next takes over; when one is halted,"
+        " that is at once.",
     )
     from_email: str | None = setting(
         "FROM_EMAIL",
@@ -169,12 +179,8 @@ class Settings:
         doc="The share of the provider's 24-hour quota, and of each window of LIMITS longer than a"
         " second, that bulk mail leaves for interactive mail.",
     )
-    max_body_bytes: int = setting(
-        "MAX_BODY_BYTES",
-        default=25_000_000,
-        parse=whole_number(1_000, 1_000_000_000),
-        accepted="1000 to 1000000000",
-        doc="The largest request body.",
+    max_body_bytes: int = number(
+        "MAX_BODY_BYTES", 25_000_000, 1_000, 1_000_000_000, doc="The largest request body."
     )
     max_queued: int = setting(
         "MAX_QUEUED",
@@ -190,11 +196,11 @@ class Settings:
         accepted="a length of time, as 48h, 90m, 2d",
         doc="How long after it was due a deferred mail is tried.",
     )
-    uncertain_grace_s: int = setting(
+    uncertain_grace_s: int = number(
         "UNCERTAIN_GRACE_S",
-        default=900,
-        parse=whole_number(0, 7 * 86400),
-        accepted="0 to 604800",
+        900,
+        0,
+        7 * 86400,
         doc="How long an uncertain mail waits for the provider's word before the policy decides.",
     )
     uncertain_policy: UncertainPolicy = setting(
@@ -204,12 +210,8 @@ class Settings:
         accepted="resend or give_up",
         doc="What becomes of a mail of which nobody knows whether the transport took it.",
     )
-    retention_days: int = setting(
-        "RETENTION_DAYS",
-        default=30,
-        parse=whole_number(1, 3650),
-        accepted="1 to 3650",
-        doc="How long finished mails and their events are kept.",
+    retention_days: int = number(
+        "RETENTION_DAYS", 30, 1, 3650, doc="How long finished mails and their events are kept."
     )
     track_opens: bool = setting(
         "TRACK_OPENS",
@@ -218,32 +220,32 @@ class Settings:
         accepted="1 or 0",
         doc="Put the open pixel at the end of HTML bodies; a message's `track_opens` overrides it.",
     )
-    plugin_memory_mb: int = setting(
+    plugin_memory_mb: int = number(
         "PLUGIN_MEMORY_MB",
-        default=512,
-        parse=whole_number(64, 1_000_000),
-        accepted="64 to 1000000",
+        512,
+        64,
+        1_000_000,
         doc="Memory (MiB) that each process of a plugin may take: event plugins and workers.",
     )
-    plugin_timeout_s: int = setting(
+    plugin_timeout_s: int = number(
         "PLUGIN_TIMEOUT_S",
-        default=30,
-        parse=whole_number(1, 3600),
-        accepted="1 to 3600",
+        30,
+        1,
+        3600,
         doc="How long an event plugin may take over one event before its process is ended.",
     )
-    plugin_tries: int = setting(
+    plugin_tries: int = number(
         "PLUGIN_TRIES",
-        default=10,
-        parse=whole_number(1, 1000),
-        accepted="1 to 1000",
+        10,
+        1,
+        1000,
         doc="How often an event plugin is told of an event it fails at before that is put aside.",
     )
-    plugin_lag_days: int = setting(
+    plugin_lag_days: int = number(
         "PLUGIN_LAG_DAYS",
-        default=7,
-        parse=whole_number(0, 3650),
-        accepted="0 to 3650",
+        7,
+        0,
+        3650,
         doc="How much longer than RETENTION_DAYS events are kept for an event plugin that was not"
         " told of them yet; a warning comes each hour meanwhile.",
     )
@@ -300,9 +302,15 @@ class Settings:
                 yield variable, getattr(part, field_name)
 
     @property
+    def ways(self) -> Ways:
+        """How mail leaves."""
+        default = self.transport or ("ses" if self.asks_for_ses else "maildir",)
+        return Ways(default, self.routes)
+
+    @property
     def transport_name(self) -> str:
-        """The transport of mails that name none."""
-        return self.transport or ("ses" if self.asks_for_ses else "maildir")
+        """The transport that most mail is to take."""
+        return self.ways.default[0]
 
     @property
     def listen(self) -> tuple[str, int]:
@@ -332,19 +340,7 @@ def load(
     Empty means unset. `of_plugins` are the classes the plugins declare. Raises SettingsError naming
     every fault.
     """
-    sources: list[Source] = [
-        ("environment", environ),
-        ("credentials", credentials(environ.get("CREDENTIALS_DIRECTORY"))),
-        (str(dotenv_path), dotenv(dotenv_path)),
-    ]
-    values, origins, faults = read(Settings, sources)
-    parts: dict[type, object] = {}
-    for kind in of_plugins:
-        its_values, its_origins, its_faults = read(kind, sources)
-        parts[kind] = kind(**its_values)
-        origins |= its_origins
-        faults += its_faults
-    if faults:
-        raise SettingsError(faults)
-    asks_for_ses = any(source.get(SES_VARIABLE) for _, source in sources)
+    places = sources(environ, dotenv_path)
+    values, parts, origins = read_all(Settings, of_plugins, places)
+    asks_for_ses = any(source.get(SES_VARIABLE) for _, source in places)
     return Settings(**values, asks_for_ses=asks_for_ses, of_plugins=parts, chosen_because=origins)

@@ -8,7 +8,7 @@ against the environment and collects its faults. The forms below are for everybo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from ipaddress import ip_address, ip_network
@@ -65,6 +65,17 @@ def setting(
     return field(default=default, metadata={"variable": variable})
 
 
+def number(name: str, default: int, low: int, high: int, *, doc: str) -> Any:
+    """A field that is a whole number from `low` to `high`."""
+    return setting(
+        name,
+        default=default,
+        parse=whole_number(low, high),
+        accepted=f"{low} to {high}",
+        doc=doc,
+    )
+
+
 def variables(kind: type) -> dict[str, Variable]:
     """Field name → its variable, in the order of the documentation."""
     return {f.name: f.metadata["variable"] for f in fields(kind) if "variable" in f.metadata}
@@ -90,6 +101,25 @@ def read(
     return values, origins, faults
 
 
+def read_all(
+    kind: type, others: Iterable[type], sources: Sequence[Source]
+) -> tuple[dict[str, Any], dict[type, object], dict[str, str]]:
+    """Values of one class, the values that are made of the others, and the origins of all.
+
+    Raises SettingsError naming every fault.
+    """
+    values, origins, faults = read(kind, sources)
+    parts: dict[type, object] = {}
+    for other in others:
+        its_values, its_origins, its_faults = read(other, sources)
+        parts[other] = other(**its_values)
+        origins |= its_origins
+        faults += its_faults
+    if faults:
+        raise SettingsError(faults)
+    return values, parts, origins
+
+
 def _first(variable: Variable, sources: Sequence[Source]) -> tuple[str, str, str] | None:
     for place, source in sources:
         for name in variable.names:
@@ -102,6 +132,15 @@ def _problem(variable: Variable, written: str, error: ValueError) -> str:
     # int() and the like quote what they can't read.
     quoted = variable.secret and written and written in str(error)
     return "it has another form" if quoted else str(error)
+
+
+def sources(environ: Mapping[str, str], dotenv_path: Path | None) -> list[Source]:
+    """Where variables may stand, in the order in which they win. Raises SettingsError."""
+    return [
+        ("environment", environ),
+        ("credentials", credentials(environ.get("CREDENTIALS_DIRECTORY"))),
+        (str(dotenv_path), dotenv(dotenv_path)),
+    ]
 
 
 def dotenv(path: Path | None) -> Mapping[str, str | None]:
@@ -135,8 +174,8 @@ def path(value: str) -> Path:
     return Path(value).expanduser()
 
 
-def database_file(value: str) -> Path:
-    """`sqlite://relative` or `sqlite:///absolute`."""
+def sqlite_url(value: str) -> Path:
+    """The file that `sqlite://file.db` or `sqlite:///abs/file.db` names."""
     prefix, sep, path = value.partition("://")
     if prefix != "sqlite" or not sep or path in {"", "/"} or path.startswith(":memory"):
         raise ValueError("not a SQLite URL")

@@ -25,7 +25,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("store",),
     ("handover", "limit_use", "allowance", "attempt_log", "records", "sender", "sender_process"),
     ("worker", "notifier"),
-    ("children", "duties", "plugin_processes", "supervisor"),
+    ("children", "detours", "duties", "plugin_processes", "supervisor"),
     ("api",),
     ("commands",),
     ("asgi", "__main__", "testing"),

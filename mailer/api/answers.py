@@ -40,6 +40,7 @@ class AcceptedMessage(Struct, frozen=True):
     """One message's mails, in the order of its recipients; null where one was skipped."""
 
     topic_id: str | None
+    transport: str
     request_ids: list[str | None]
 
 
@@ -172,10 +173,10 @@ class BatchCancelled(Struct, frozen=True):
 
 
 class BatchAnswer(Struct, frozen=True):
-    """A batch and how many of its mails are in each state."""
+    """A batch, the ways of its mails, and how many of them are in each state."""
 
     batch_id: str
-    transport: str
+    transports: list[str]
     accepted_at: str
     due_at: str
     http_request_id: str

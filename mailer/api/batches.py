@@ -21,7 +21,7 @@ class OneBatch:
             raise NotFound("there is no such batch")
         answer = BatchAnswer(
             batch_id=batch.batch_id,
-            transport=batch.transport,
+            transports=batch.transports,
             accepted_at=times.written(batch.accepted_at_ms),
             due_at=times.written(batch.due_at_ms),
             http_request_id=batch.http_request_id,

@@ -22,6 +22,7 @@ from mailer.api.requests import MessagesBody, parse
 from mailer.api.validate import Checker, Draft
 from mailer.errors import Fault, InvalidRequest
 from mailer.mail import NewBatch
+from mailer.routing import preferred
 from mailer.store import Store
 from mailer.store.idempotency import KeptAnswer
 
@@ -38,7 +39,8 @@ class Messages:
         self._backend = backend
         self._checker = Checker(
             transports=backend.transports,
-            default_transport=backend.settings.transport_name,
+            ways=backend.settings.ways,
+            default_from=backend.settings.default_from,
             track_opens=backend.settings.track_opens,
         )
 
@@ -125,7 +127,8 @@ def _answer(draft: Draft, batch_id: str, now_ms: int, duration_ms: int) -> Accep
     first = 0
     for message, positions in zip(draft.messages, draft.positions, strict=True):
         ids = [None if n is None else f"{batch_id}-{first + n}" for n in positions]
-        messages.append(AcceptedMessage(message.content.topic_id, ids))
+        way = preferred(message.transport or draft.transport)
+        messages.append(AcceptedMessage(message.content.topic_id, way, ids))
         first += len(message.recipients)
     return Accepted(
         total=draft.total,

@@ -62,6 +62,9 @@ class MessageBody(Struct, forbid_unknown_fields=True):
     tags: dict[str, str] | None = None
     attachments: list[AttachmentBody] | None = None
     lane: Lane | None = None
+    transport: Annotated[str | None, Meta(description="the way out, whatever the settings say")] = (
+        None
+    )
     track_opens: bool | None = None
     track_clicks: bool | None = None
     expires_at: Annotated[str | None, Meta(description="not sent after; " + DUE_TIME_DOC)] = None
@@ -73,7 +76,7 @@ class MessagesBody(Struct, forbid_unknown_fields=True):
     messages: list[MessageBody]
     scheduled_at: Annotated[str | None, Meta(description=DUE_TIME_DOC)] = None
     on_error: Literal["refuse", "skip"] = "refuse"
-    transport: str | None = None
+    transport: Annotated[str | None, Meta(description="of messages that name none")] = None
 
 
 class RescheduleBody(Struct, forbid_unknown_fields=True):

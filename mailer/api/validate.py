@@ -16,6 +16,7 @@ from mailer.api.problems import MAX_FAULTS
 from mailer.api.requests import MAX_MAILS, MessageBody, MessagesBody
 from mailer.errors import Fault, InvalidRequest
 from mailer.mail import Content, NewMessage, Recipient
+from mailer.routing import Ways, queue_of
 from mailer.vocabulary import Lane
 
 MAX_DATA_DEPTH: Final = 32
@@ -47,19 +48,22 @@ class Checker:
     """Knows what a request is checked against."""
 
     def __init__(
-        self, *, transports: frozenset[str], default_transport: str, track_opens: bool
+        self,
+        *,
+        transports: frozenset[str],
+        ways: Ways,
+        default_from: str,
+        track_opens: bool,
     ) -> None:
         self._transports = transports
-        self._default_transport = default_transport
+        self._ways = ways
+        self._default_from = default_from
         self._track_opens = track_opens
 
     def check(self, body: MessagesBody, faults: list[Fault], *, now_ms: int) -> Draft:
         """`faults` are those found in parsing. Raises InvalidRequest with all of them."""
-        draft = Draft(body.transport or self._default_transport, now_ms)
-        if draft.transport not in self._transports:
-            known = ", ".join(sorted(self._transports))
-            text = f"not configured here; there is: {known}"
-            faults.append(Fault("transport", "transport_unknown", text))
+        draft = Draft(body.transport or queue_of(self._ways.default), now_ms)
+        self._check_transport(body.transport, "transport", faults)
         if body.scheduled_at:
             try:
                 draft.due_at_ms = max(now_ms, times.parse(body.scheduled_at, now_ms=now_ms))
@@ -75,17 +79,27 @@ class Checker:
             for n, message in enumerate(body.messages or []):
                 if message is not None:
                     skip = body.on_error == "skip"
-                    self._check_message(message, f"messages[{n}]", draft, faults, skip, now_ms)
+                    path = f"messages[{n}]"
+                    self._check_transport(message.transport, f"{path}.transport", faults)
+                    way = message.transport or body.transport
+                    self._check_message(message, path, way, draft, faults, skip, now_ms)
         if not faults and not draft.mails:
             faults += draft.skipped
         if faults:
             raise InvalidRequest(faults)
         return draft
 
+    def _check_transport(self, name: str | None, path: str, faults: list[Fault]) -> None:
+        if name and name not in self._transports:
+            known = ", ".join(sorted(self._transports))
+            text = f"not configured here; there is: {known}"
+            faults.append(Fault(path, "transport_unknown", text))
+
     def _check_message(
         self,
         message: MessageBody,
         path: str,
+        way: str | None,
         draft: Draft,
         faults: list[Fault],
         skip: bool,
@@ -123,7 +137,9 @@ class Checker:
         draft.duplicates += recipients.duplicates
         kept, positions = recipients.kept()
         draft.positions.append(positions)
-        draft.messages.append(NewMessage(checked, kept))
+        sender = checked.from_email or self._default_from
+        queue = way or queue_of(self._ways.choose(checked.topic_id, sender))
+        draft.messages.append(NewMessage(checked, kept, queue))
 
 
 class _Recipients:

@@ -81,7 +81,7 @@ def examined(load: Callable[[], Settings], within_s: float = WITHIN_S) -> Iterat
     except PluginError as error:
         yield Check("plugins", FAILURE, f"{error}", "mend or remove it: nothing starts with it")
         return
-    yield Check("settings", OK, f"all are valid; mail leaves by {settings.transport_name}")
+    yield Check("settings", OK, f"all are valid; mail leaves by {settings.ways}")
     clock = SystemClock()
     parts: list[tuple[str, Part]] = [
         ("database", lambda: checks.local(settings, clock)),

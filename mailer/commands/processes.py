@@ -154,11 +154,12 @@ def require_free(listen: tuple[str, int]) -> None:
 
 def announce(settings: Settings, *, api: bool) -> None:
     """Log what this start means. Raises MailerError when the transport can't be used."""
-    transport = plugins.transports(plugins.load(), settings)[settings.transport_name]
+    transports = plugins.transports(plugins.load(), settings)
+    chosen = sorted(settings.ways.names)
     meant = {
-        "transport": settings.transport_name,
+        "transport": f"{settings.ways}",
         "transport_because": _why_transport(settings),
-        "destination": transport.destination,
+        "destination": ", ".join(transports[name].destination for name in chosen),
         "database": settings.database_path.absolute(),
         "settings": _origins(settings),
     }

@@ -40,7 +40,7 @@ def api(settings: Settings) -> Iterator[Check]:
 def public_url(settings: Settings, now_s: float) -> Iterator[Check]:
     """Is mailer what stands at SERVER_URL, and for how long is its certificate valid?"""
     if settings.server_url is None:
-        if settings.transport_name != "maildir":
+        if settings.ways.names != {"maildir"}:
             finding = f"not set: links in mails begin with {settings.public_url}"
             advice = "set it to the address at which recipients and the provider reach the API"
             yield Check("SERVER_URL", WARNING, finding, advice)

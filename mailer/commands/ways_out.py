@@ -17,6 +17,8 @@ from mailer.vocabulary import Condition
 def transports(store: Store, settings: Settings, clock: Clock) -> list[dict[str, Any]]:
     """Every transport on record, as it goes into JSON."""
     now_us = clock.mono_us()
+    out = store.transports.out_of_service(clock.wall_ms(), settings.fail_over_after_s * 1000)
+    detours = sorted(settings.ways.detours(out))
     return [
         {
             "transport": state.transport,
@@ -24,6 +26,7 @@ def transports(store: Store, settings: Settings, clock: Clock) -> list[dict[str,
             "reason": state.blocked_reason,
             "for_s": max(0.0, (state.blocked_until_us - now_us) / 1_000_000),
             "halted_at": times.written_or_none(state.halted_at_ms),
+            "goes_by": [taker for name, taker in detours if name == state.transport],
             "notice": state.notice,
             "quota": _quota(store, state, settings, clock.wall_ms()),
         }
@@ -88,13 +91,17 @@ def lines(transport: dict[str, Any]) -> Iterator[str]:
 def obstacles(transport: dict[str, Any]) -> Iterator[str]:
     """Why mail waits for one transport."""
     name, reason = transport["transport"], transport["reason"]
+    others = f"; mail that may goes by {' and '.join(transport['goes_by'])}"
+    detour = others if transport["goes_by"] else ""
     match transport["condition"]:
         case Condition.HALTED:
-            yield f"{name} is halted since {transport['halted_at']}: {reason}"
+            yield f"{name} is halted since {transport['halted_at']}: {reason}{detour}"
         case Condition.PAUSED:
-            yield f"{name} is paused for {transport['for_s']:.0f} s: {reason}"
+            yield f"{name} is paused for {transport['for_s']:.0f} s: {reason}{detour}"
         case Condition.UNREACHABLE:
-            yield f"{name} can't be reached: {reason}"
+            yield f"{name} can't be reached: {reason}{detour}"
+        case Condition.WORKING if detour:
+            yield f"{name} is tried with one mail: {reason}{detour}"
     quota = transport["quota"]
     if quota and quota["bulk_waits"]:
         until = quota["bulk_waits_until"]

@@ -14,6 +14,7 @@ import msgspec
 from mailer.errors import QueueFull
 from mailer.limits import Limits
 from mailer.mail import Content, NewBatch, NewMessage, Recipient
+from mailer.routing import preferred
 from mailer.store.connection import Database
 from mailer.store.counters import Tally
 from mailer.store.cursors import Held
@@ -60,6 +61,11 @@ SELECT 'accepted', accepted_at_ms, id, 'api', mails || ' mails' FROM batches
 WHERE id >= ? ORDER BY id
 """
 
+_COUNT_ALIKE: Final = """
+SELECT state, transport, iif(state = 'pending', NULL, via), count(*) FROM mails
+WHERE id BETWEEN ? AND ? GROUP BY 1, 2, 3
+"""
+
 _NEXT_TO_PRUNE: Final = """
 SELECT id, mails FROM batches WHERE prune_at_ms <= ? ORDER BY prune_at_ms LIMIT 1
 """
@@ -78,7 +84,8 @@ class Batch:
     """A stored batch and where its mails are."""
 
     batch_id: str
-    transport: str
+    transports: list[str]
+    """Those that took mail of it, or are to."""
     accepted_at_ms: int
     due_at_ms: int
     http_request_id: str
@@ -130,7 +137,8 @@ class Batches:
                 topic = topics[content.topic_id or ""]
                 contents.append((next_id, batch_id, topic, content))
                 rows = _mail_rows(message, batch, batch_id, next_id, topic)
-                mails += self._into_queues(rows, batch.transport, content.lane, tally)
+                queue = message.transport or batch.transport
+                mails += self._into_queues(rows, queue, content.lane, tally)
                 next_id += len(message.recipients)
             next_id = max(next_id, batch_id + 1)  # one without mails takes an id all the same
         self._db.many(_INSERT_BATCH, batch_rows)
@@ -179,21 +187,21 @@ class Batches:
 
     def get(self, batch_id: str) -> Batch | None:
         row = self._db.one(
-            "SELECT transport, accepted_at_ms, due_at_ms, http_request_id, mails, id FROM batches"
+            "SELECT accepted_at_ms, due_at_ms, http_request_id, mails, id FROM batches"
             " WHERE batch_id = ?",
             (batch_id,),
         )
         if row is None:
             return None
-        transport, accepted_at_ms, due_at_ms, http_request_id, mails, first_id = row
+        accepted_at_ms, due_at_ms, http_request_id, mails, first_id = row
         states = dict.fromkeys(map(str, State), 0)
-        states.update(
-            self._db.all(
-                "SELECT state, count(*) FROM mails WHERE id BETWEEN ? AND ? GROUP BY state",
-                (first_id, first_id + mails - 1),
-            )
-        )
-        return Batch(batch_id, transport, accepted_at_ms, due_at_ms, http_request_id, mails, states)
+        transports = set()
+        alike = self._db.all(_COUNT_ALIKE, (first_id, first_id + mails - 1))
+        for state, queue, via, number in alike:
+            states[state] += number
+            transports.add(via or preferred(queue))
+        ways, times = sorted(transports), (accepted_at_ms, due_at_ms)
+        return Batch(batch_id, ways, *times, http_request_id, mails, states)
 
     def prune(self, *, retention_ms: int, now_ms: int, step: int, held: Held | None = None) -> int:
         """Look at the batches whose turn it is; remove the mails of those that are old.
@@ -253,11 +261,12 @@ def _mail_rows(
 ) -> list[MailRow]:
     """The mails of a message: their ids begin with the message's own."""
     rows: list[MailRow] = []
+    queue = None if message.transport == batch.transport else message.transport
     for mail_id, r in enumerate(message.recipients, start=message_id):
         request_id = f"{batch.batch_id}-{mail_id - batch_id}"
         data = json.dumps(r.data) if r.data is not None else None
         made_of = (request_id, batch.accepted_at_ms, topic, message_id, r.email, r.name, data)
-        rows.append((mail_id, message_id, r.email, r.name, data, mail_checksum(*made_of), None))
+        rows.append((mail_id, message_id, r.email, r.name, data, mail_checksum(*made_of), queue))
     return rows
 
 

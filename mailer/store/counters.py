@@ -10,7 +10,7 @@ from collections import Counter
 from typing import Final
 
 from mailer.store.connection import Database
-from mailer.vocabulary import MOVES, UNFINISHED, Lane, State
+from mailer.vocabulary import MOVES, UNFINISHED, State
 
 TOPIC_COUNTERS: Final = (
     "total",
@@ -41,8 +41,8 @@ class Tally:
         self._sends: Counter[tuple[str, int]] = Counter()
         self._last_sent: dict[int, int] = {}
 
-    def queued(self, transport: str, lane: Lane, mails: int) -> None:
-        """New mails; their topics are told of them as they are opened."""
+    def queued(self, transport: str, lane: str, mails: int) -> None:
+        """Mails come into a queue, or leave it. Topics are told of new ones as they are opened."""
         self._depths[transport, lane] += mails
 
     def moved(

@@ -103,7 +103,9 @@ class Log:
         return int(row[0]) if row else 0
 
 
-def append_own(db: Database, rows: Sequence[tuple[EventType, int, int, int, str, str]]) -> None:
+def append_own(
+    db: Database, rows: Sequence[tuple[EventType, int, int | None, int | None, str, str]]
+) -> None:
     """Rows of (type, at_ms, mail, topic, source, detail); runs in a transaction."""
     db.many(_APPEND, rows)
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 from mailer.hookspecs import Outcome
 from mailer.limits import Limits
 from mailer.retry import SETTLE_WITHOUT_EVENTS_MS, Decision, decide, settle
+from mailer.routing import kept_by
 from mailer.settings import Settings
 from mailer.store.connection import Database
 from mailer.store.counters import Tally
@@ -43,7 +44,8 @@ _TO_SETTLE: Final = (
 )
 
 _WRITE: Final = """
-UPDATE mails SET state = ?, state_at_ms = ?, waits_for = ?, due_at_ms = coalesce(?, due_at_ms),
+UPDATE mails SET state = ?, state_at_ms = ?, waits_for = ?, transport = ?,
+    due_at_ms = coalesce(?, due_at_ms),
     attempts = attempts - ?, crashes = ?, settle_at_ms = ?, provider_id = coalesce(?, provider_id),
     detail = ?, sender = NULL, slot_us = NULL
 WHERE id = ?
@@ -208,15 +210,21 @@ class Outcomes:
             states.append(State.CANCELLED)
         last = states[-1]
         settle_at_ms = None
+        queue = held.queue
         if last is State.UNCERTAIN:
             grace_ms = (
                 self._rules.uncertain_grace_ms if held.reports_events else SETTLE_WITHOUT_EVENTS_MS
             )
             settle_at_ms = now_ms + grace_ms
+            # Whoever may have taken it, no other is to send it again.
+            queue = kept_by(held.via, held.queue)
+            writing.tally.queued(held.queue, held.lane, -1)
+            writing.tally.queued(queue, held.lane, 1)
         writing.row(
             last,
             now_ms,
             _waits_for(last, decision, crashes),
+            queue,
             now_ms + decision.wait_ms if decision.wait_ms else None,
             0 if decision.uses_attempt else 1,
             crashes,
@@ -274,7 +282,7 @@ class _Writing:
         self._now_ms = now_ms
         self._rows: list[tuple[Any, ...]] = []
         self._attempts: list[tuple[Any, ...]] = []
-        self._events: list[tuple[EventType, int, int, int, str, str]] = []
+        self._events: list[tuple[EventType, int, int | None, int | None, str, str]] = []
 
     def row(self, *values: Any) -> None:
         self._rows.append(values)

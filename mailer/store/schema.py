@@ -155,3 +155,8 @@ def m010_limits(db: sqlite_utils.Database) -> None:
 @migrations()
 def m011_http_request_ids(db: sqlite_utils.Database) -> None:
     db.execute("ALTER TABLE batches ADD COLUMN http_request_id TEXT NOT NULL DEFAULT ''")
+
+
+@migrations()
+def m012_trouble(db: sqlite_utils.Database) -> None:
+    db.execute("ALTER TABLE transports ADD COLUMN troubled_at_ms INTEGER")

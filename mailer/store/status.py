@@ -34,7 +34,7 @@ class Depth:
 
     @property
     def transport(self) -> str:
-        """Which they are to take."""
+        """Which they are to take, unless it is out of service."""
         return preferred(self.queue)
 
     @property

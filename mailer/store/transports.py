@@ -8,7 +8,8 @@ from typing import Any, Final
 from mailer.hookspecs import Quota
 from mailer.pacing import Lesson
 from mailer.store.connection import Database
-from mailer.vocabulary import Condition
+from mailer.store.log import append_own
+from mailer.vocabulary import Condition, EventType
 
 DAY_MINUTES: Final = 24 * 60
 
@@ -22,11 +23,14 @@ SELECT (SELECT count(*) FROM mails INDEXED BY mails_sender
 
 _STATE: Final = """
 SELECT transport, reports_events, blocked_until_us, blocked_reason, throttled, max_per_second,
-    max_24h, sent_24h, notice, quota_at_ms, too_fast_per_second, too_fast_at_us, halted_at_ms
+    max_24h, sent_24h, notice, quota_at_ms, too_fast_per_second, too_fast_at_us, halted_at_ms,
+    troubled_at_ms
 FROM transports
 """
 
 _HALTED_SINCE: Final = "halted_at_ms = iif(? IS NULL, NULL, coalesce(halted_at_ms, ?))"
+
+_TROUBLED: Final = "(throttled > 0 OR blocked_reason <> '') AND troubled_at_ms IS NULL"
 
 _FREES: Final = """
 SELECT minute FROM (
@@ -52,8 +56,16 @@ class TransportState:
     lesson: Lesson | None
     halted_at_ms: int | None
     """Since when somebody has to mend what `blocked_reason` says; None: it is not halted."""
+    troubled_at_ms: int | None
+    """Since when it has taken no mail though that was tried, noted by a duty."""
     notice: str
     """What else its provider lets people know."""
+
+    def out_of_service(self, now_ms: int, trouble_ms: int) -> bool:
+        """Whether mail that has the choice goes by another: halted, or so long in trouble."""
+        since_ms = self.troubled_at_ms
+        in_trouble = since_ms is not None and now_ms - since_ms >= trouble_ms
+        return self.halted_at_ms is not None or in_trouble
 
     def condition(self, now_us: int) -> Condition:
         """In a word."""
@@ -82,6 +94,23 @@ class Transports:
         """Those that do not take mail now."""
         return [s for s in self.all() if s.condition(now_us) is not Condition.WORKING]
 
+    def out_of_service(self, now_ms: int, trouble_ms: int) -> frozenset[str]:
+        """The names of those that are."""
+        states = self.all()
+        return frozenset(s.transport for s in states if s.out_of_service(now_ms, trouble_ms))
+
+    def trouble_to_note(self) -> bool:
+        """Whether `note_trouble` would find any: a read, for the idle."""
+        return self._db.one(f"SELECT 1 FROM transports WHERE {_TROUBLED} LIMIT 1") is not None
+
+    def note_trouble(self, now_ms: int) -> None:
+        """Put on record since when they are in trouble."""
+        self._db.run(f"UPDATE transports SET troubled_at_ms = ? WHERE {_TROUBLED}", (now_ms,))
+
+    def announce(self, transport: str, sentence: str, now_ms: int) -> None:
+        """Tell something of a transport in the event log."""
+        append_own(self._db, [(EventType.OTHER, now_ms, None, None, transport, sentence)])
+
     def register(self, transport: str, *, reports_events: bool) -> None:
         self._db.run(
             "INSERT INTO transports (transport, reports_events) VALUES (?, ?)"
@@ -104,8 +133,17 @@ class Transports:
         self._db.run(
             "UPDATE transports SET blocked_until_us = 0,"
             " blocked_reason = iif(throttled, blocked_reason, ''),"
-            " halted_at_ms = iif(throttled, halted_at_ms, NULL)"
+            " halted_at_ms = iif(throttled, halted_at_ms, NULL),"
+            " troubled_at_ms = iif(throttled, troubled_at_ms, NULL)"
             " WHERE transport = ? AND halted_at_ms IS NOT NULL",
+            (transport,),
+        )
+
+    def note_reached(self, transport: str) -> None:
+        """A sender has connected. That ends what `note_unreachable` said, but for a halt."""
+        self._db.run(
+            "UPDATE transports SET blocked_reason = '', troubled_at_ms = NULL"
+            " WHERE transport = ? AND throttled = 0 AND halted_at_ms IS NULL",
             (transport,),
         )
 
@@ -148,14 +186,14 @@ class Transports:
         """It took mail again."""
         self._db.run(
             "UPDATE transports SET throttled = 0, blocked_reason = '', blocked_until_us = 0,"
-            " halted_at_ms = NULL WHERE transport = ?",
+            " halted_at_ms = NULL, troubled_at_ms = NULL WHERE transport = ?",
             (transport,),
         )
 
     def forget_blocks(self) -> None:
         """After a boot: the instants on record belong to another clock."""
         self._db.run(
-            "UPDATE transports SET blocked_until_us = 0, throttled = 0,"
+            "UPDATE transports SET blocked_until_us = 0, throttled = 0, troubled_at_ms = NULL,"
             " too_fast_per_second = NULL, too_fast_at_us = NULL"
         )
 
@@ -213,7 +251,7 @@ def _state(
     throttled: int,
     *limits: Any,
 ) -> TransportState:
-    *quota, notice, quota_at_ms, too_fast, too_fast_at_us, halted_at_ms = limits
+    *quota, notice, quota_at_ms, too_fast, too_fast_at_us, halted_at_ms, troubled_at_ms = limits
     return TransportState(
         transport=transport,
         reports_events=bool(reports_events),
@@ -224,5 +262,6 @@ def _state(
         quota_at_ms=quota_at_ms,
         lesson=None if too_fast is None else Lesson(too_fast, too_fast_at_us),
         halted_at_ms=halted_at_ms,
+        troubled_at_ms=troubled_at_ms,
         notice=notice,
     )

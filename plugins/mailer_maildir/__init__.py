@@ -53,7 +53,7 @@ def mailer_transports(settings: Settings) -> Mapping[str, Transport]:
 
 @hookimpl
 def mailer_checks(settings: Settings) -> Sequence[Check]:
-    if settings.transport_name != "maildir":
+    if "maildir" not in settings.ways.names:
         return []
     path = settings.of(MaildirSettings).path.absolute()
     place = next(part for part in (path / "tmp", path, *path.parents) if part.exists())

@@ -36,7 +36,7 @@ def mailer_settings() -> type:
 
 @hookimpl
 def mailer_transports(settings: Settings) -> Mapping[str, Transport]:
-    if settings.transport != "ses" and not settings.asks_for_ses:
+    if "ses" not in settings.ways.names and not settings.asks_for_ses:
         return {}
     from mailer_ses.account import Account
     from mailer_ses.transport import SesTransport
@@ -64,7 +64,7 @@ def mailer_commands(cli: click.Group) -> None:
 
 @hookimpl
 def mailer_checks(settings: Settings) -> Sequence[Check]:
-    if settings.transport != "ses" and not settings.asks_for_ses:
+    if "ses" not in settings.ways.names and not settings.asks_for_ses:
         return []
     from mailer_ses import checks, route_checks
 

@@ -74,7 +74,7 @@ class Account:
         ours = settings.of(SesSettings)
         region = ours.region or Session().region_name
         if region is None:
-            if settings.transport_name != "ses":
+            if "ses" not in settings.ways.names:
                 return None
             raise SettingsError([_NO_REGION])
         # From the environment boto3 takes them itself, with the session token that may belong

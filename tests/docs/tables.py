@@ -49,6 +49,7 @@ def settings() -> str:
 def _default(name: str, value: object) -> str:
     written = {
         "DATABASE_URL": "sqlite://sqlite3.db",
+        "FAIL_OVER_AFTER": "5m",
         "INTERACTIVE_RESERVE": "5%",
         "MAX_AGE": "48h",
         "MAX_SEND_PER_SECOND": "12",

@@ -5,9 +5,10 @@ that work with both on a real store.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mailer.clock import SystemClock
@@ -92,14 +93,23 @@ class Post:
         with self.world.store.write():
             self.world.store.transports.register("post", reports_events=False)
 
-    def settings(self, rate: str = "500") -> Settings:
-        return load({"MAX_SEND_PER_SECOND": rate, **self._environ})
+    def settings(self, rate: str = "500", **environ: str) -> Settings:
+        return load({"MAX_SEND_PER_SECOND": rate, **self._environ, **environ})
 
-    def sender(self, transport: Memory, *, takes_alone: bool = True, rate: str = "500") -> Sender:
+    def sender(
+        self,
+        transport: Memory,
+        *,
+        takes_alone: bool = True,
+        rate: str = "500",
+        others: Mapping[str, Memory] = MappingProxyType({}),
+        **settings: str,
+    ) -> Sender:
+        """With the transport `post`, and others."""
         return Sender(
             self.world.twin(),
-            {"post": transport},
-            self.settings(rate),
+            {"post": transport, **others},
+            self.settings(rate, **settings),
             self.clock,
             sender=self.world.new_sender(),
             takes_alone=takes_alone,

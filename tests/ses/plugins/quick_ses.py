@@ -19,7 +19,7 @@ READ_TIMEOUT_S = 1.5
 
 @hookimpl
 def mailer_transports(settings: Settings) -> Mapping[str, Transport]:
-    if settings.transport != "quick_ses":
+    if settings.transport_name != "quick_ses":
         return {}
     account = Account.required(settings)
     quick = replace(account, connect_timeout_s=1.0, read_timeout_s=READ_TIMEOUT_S)

@@ -1,0 +1,44 @@
+"""Telling of detours: that mail goes by another transport than the preferred one, and no more.
+
+The senders decide it for themselves, each time they claim; here it is said, in the log and as an
+event of type `other`.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from mailer.routing import Ways
+from mailer.store import Store
+
+log = logging.getLogger("mailer.detours")
+
+
+class Detours:
+    """Those that have been told of, as pairs: the preferred transport, and which takes its mail."""
+
+    def __init__(self, ways: Ways, trouble_ms: int) -> None:
+        self._ways = ways
+        self._trouble_ms = trouble_ms
+        self._told: frozenset[tuple[str, str]] = frozenset()
+
+    def look(self, store: Store, now_ms: int) -> None:
+        """Note who is in trouble, and tell what has changed."""
+        if store.transports.trouble_to_note():
+            with store.write():
+                store.transports.note_trouble(now_ms)
+        now = self._ways.detours(store.transports.out_of_service(now_ms, self._trouble_ms))
+        if now == self._told:
+            return
+        with store.write():
+            for transport, taker in sorted(now - self._told):
+                state = store.transports.get(transport)
+                why = state.blocked_reason if state else ""
+                sentence = f"{transport} takes no mail: {why}; mail that may goes by {taker}"
+                log.warning("%s", sentence)
+                store.transports.announce(transport, sentence, now_ms)
+            for transport, taker in sorted(self._told - now):
+                sentence = f"mail of {transport} goes by {taker} no more"
+                log.info("%s", sentence)
+                store.transports.announce(transport, sentence, now_ms)
+        self._told = now
