@@ -49,6 +49,9 @@ install() {
 uninstall() {
     if [ -x "$home/current/bin/mailer" ]; then
         "$home/current/bin/mailer" systemd uninstall "$@"
+    elif [ $# -gt 0 ]; then # of what was removed before, what had been kept
+        rm -rf /etc/mailer /var/lib/mailer /etc/sysusers.d/mailer.conf
+        ! id mailer >/dev/null 2>&1 || userdel mailer
     fi
     rm -rf "$home"
 }

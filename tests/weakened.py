@@ -10,13 +10,14 @@ import functools
 import os
 import sys
 from base64 import urlsafe_b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mailer import __main__, retry, supervisor, tokens
 from mailer.settings import load
-from mailer.store import Store, messages, queue
+from mailer.store import Store, backup, messages, queue
 from mailer.store.outcomes import rules_of
 
 Protection = Callable[[], None]
@@ -84,6 +85,18 @@ def equal_times() -> None:
         return verify(key, purpose, token)
 
     _replace(tokens, "verify", verified)
+
+
+def free_writers() -> None:
+    """A back-up holds the write lock while it copies."""
+    copied = backup._copied
+
+    @contextmanager
+    def locked(source: Path, target: Path) -> Iterator[Any]:
+        with backup._locked(source), copied(source, target) as copy:
+            yield copy
+
+    _replace(backup, "_copied", locked)
 
 
 class _Anything:

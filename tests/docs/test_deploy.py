@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from compose_spec import PyCompose
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPTS = sorted([*ROOT.glob("deploy/*.sh"), ROOT / "systemd" / "mailer.sh", ROOT / ".ci" / "run"])
@@ -33,6 +34,10 @@ def test_dockerfile() -> None:
     lint("hadolint", "Dockerfile")
 
 
+def test_litestream_s_sample() -> None:
+    lint("litestream", "databases", "-config", "litestream.yml")
+
+
 def test_the_script_of_cloud_init(tmp_path: Path) -> None:
     cloud_init = (ROOT / "deploy" / "cloud-init.yaml").read_text()
     assert cloud_init.startswith("#cloud-config\n")
@@ -42,7 +47,9 @@ def test_the_script_of_cloud_init(tmp_path: Path) -> None:
 
 
 def test_compose_runs_the_dockerfile_without_rights() -> None:
-    service = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]["mailer"]
+    text = (ROOT / "deploy" / "compose.yaml").read_text()
+    PyCompose.from_yaml(text).validate()  # raises for what is not in the Compose specification
+    service = yaml.safe_load(text)["services"]["mailer"]
     build = service["build"]
     assert (ROOT / "deploy" / build["context"] / build["dockerfile"]).resolve().is_file()
     assert service["read_only"] is True

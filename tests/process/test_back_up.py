@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +15,12 @@ import pytest
 
 from mailer.store.connection import lock_path
 from mailer.store.verify import verify
+from tests import weakened
 from tests.counts import often
-from tests.process.harness import Mailer, addresses
+from tests.process.harness import Mailer, addresses, children_of
 from tests.store.recount import differences
 from tests.waiting import until
+from tests.weakened import Protection
 
 Start = Callable[..., Mailer]
 WAITING = often(1_000)
@@ -53,6 +57,39 @@ def test_back_ups_under_load_are_whole(start: Start, tmp_path: Path) -> None:
         ended.set()
         thread.join()
     assert mails == sorted(set(mails)), "each holds more than the one before"
+
+
+def post_while_it_stands_still(
+    mailer: Mailer, copy: Path, *, without: Protection | None = None, within_s: float
+) -> bool:
+    """Whether a post is answered while a back-up is stopped amid its copying; it goes on then."""
+    stop = ("-e", "trace=pwrite64", "-e", "inject=pwrite64:signal=SIGSTOP:when=5")
+    seen = copy.with_name("strace")
+    strace = ("strace", "-f", "-o", str(seen), *stop)
+    back_up = mailer.spawn("backup", str(copy), under=strace, without=without)
+    until(lambda: seen.exists() and "stopped by SIGSTOP" in seen.read_text(), within_s=30)
+    (pid,) = children_of(back_up.pid)
+    post = threading.Thread(target=mailer.accepted, args=("meanwhile@example.org",))
+    post.start()
+    post.join(within_s)
+    answered = not post.is_alive()
+    os.kill(pid, signal.SIGCONT)
+    assert back_up.wait(timeout=30) == 0
+    post.join()
+    return answered
+
+
+def test_a_back_up_keeps_no_writer_waiting(start: Start, tmp_path: Path) -> None:
+    mailer = start()
+    copy = tmp_path / "copy.db"
+    assert post_while_it_stands_still(mailer, copy, within_s=10)
+    verify(copy, whole=True)
+
+
+def test_one_that_held_the_lock_would(start: Start, tmp_path: Path) -> None:
+    """The control."""
+    copy = tmp_path / "copy.db"
+    assert not post_while_it_stands_still(start(), copy, without=weakened.free_writers, within_s=1)
 
 
 def sent_since_the_back_up(mailer: Mailer, tmp_path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""deploy/aws/ses-events.yaml passes cfn-lint, and declares what `mailer ses setup` makes."""
+"""deploy/aws/ passes cfn-lint, and declares what `mailer ses setup` makes and prints."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cfnlint.api import ManualArgs, lint, lint_file
 from cfnlint.decode import decode
 from mailer_ses.policies import EventRoute
@@ -16,14 +17,16 @@ from mailer_ses.setup import Aws
 from tests.ses.cloud import ACCOUNT_ID, REGION, Cloud, set_up
 from tests.ses.test_setup import BY_QUEUE, BY_URL, ROUTES, URL, for_route
 
-TEMPLATE = Path(__file__).parent.parent.parent / "deploy" / "aws" / "ses-events.yaml"
+AWS = Path(__file__).parent.parent.parent / "deploy" / "aws"
+EVENTS = AWS / "ses-events.yaml"
+ROLE = AWS / "instance-role.yaml"
 
 
 class Stack:
     """The template's resources with every function resolved, as CloudFormation would."""
 
-    def __init__(self, route: EventRoute) -> None:
-        template, faults = decode(str(TEMPLATE))
+    def __init__(self, route: EventRoute, file: Path = EVENTS) -> None:
+        template, faults = decode(str(file))
         assert not faults
         self._resources = template["Resources"]
         self._conditions = template["Conditions"]
@@ -36,10 +39,11 @@ class Stack:
             "AWS::Partition": "aws",
             "AWS::Region": REGION,
         }
-        self.outputs = {
-            output["Description"]: self._value(output["Value"])
-            for output in template["Outputs"].values()
-        }
+        self._outputs = template["Outputs"].values()
+
+    @property
+    def outputs(self) -> dict[str, Any]:
+        return {one["Description"]: self._value(one["Value"]) for one in self._outputs}
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         """The properties of each resource of a type that this stack has."""
@@ -99,13 +103,23 @@ class Stack:
         return f"arn:aws:{service}:{REGION}:{ACCOUNT_ID}:{own_name}"
 
 
-def test_cfn_lint_finds_nothing() -> None:
-    assert lint_file(TEMPLATE, ManualArgs(regions=["eu-central-1", "us-east-1"])) == []
+@pytest.mark.parametrize("template", [EVENTS, ROLE], ids=lambda template: template.stem)
+def test_cfn_lint_finds_nothing(template: Path) -> None:
+    assert lint_file(template, ManualArgs(regions=["eu-central-1", "us-east-1"])) == []
 
 
 def test_cfn_lint_would_find_something() -> None:
     """The control: a property misspelt."""
-    assert lint(TEMPLATE.read_text().replace("VisibilityTimeout", "VisibleTimeout"))
+    assert lint(EVENTS.read_text().replace("VisibilityTimeout", "VisibleTimeout"))
+
+
+@ROUTES
+def test_an_instance_may_do_what_mailer_needs_and_no_more(route: EventRoute) -> None:
+    (role,) = Stack(route, ROLE).of("AWS::IAM::Role")
+    (policy,) = role["Policies"]
+    assert policy["PolicyDocument"] == route.policy_to_run()
+    (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
+    assert statement["Principal"] == {"Service": "ec2.amazonaws.com"}
 
 
 @ROUTES

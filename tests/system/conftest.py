@@ -13,7 +13,7 @@ from tests.system.machine import (
     WHEELHOUSE,
     Machine,
     copy_sources,
-    deployment_lines,
+    readme_lines,
 )
 
 
@@ -26,7 +26,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     made = Machine()
     made.push(sources, SOURCES)
     made.push(wheelhouse, WHEELHOUSE)
-    made.write("/usr/local/bin/sudo", '#!/bin/sh\nexec "$@"\n')
+    made.write("/usr/local/bin/sudo", '#!/bin/sh\nexec env "$@"\n')
     made.run("chmod", "755", "/usr/local/bin/sudo")
     yield made
     made.down()
@@ -44,7 +44,7 @@ def installed(machine: Machine) -> Machine:
 
 def install(machine: Machine) -> str:
     """Run the README's lines; what they print."""
-    script = "\n".join([f"cd {SOURCES}", *deployment_lines()])
+    script = "\n".join([f"cd {SOURCES}", *readme_lines("## On a server")])
     return machine.run(
         *("env", "PIP_NO_INDEX=1", f"PIP_FIND_LINKS={WHEELHOUSE}"),
         *("bash", "-euo", "pipefail", "-c", script),

@@ -15,7 +15,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from email import message_from_bytes, policy
@@ -38,10 +38,12 @@ class Machine:
 
     def __init__(self) -> None:
         self.token = ""
+        self._read: dict[str, str] = {}
         self._bed("reset")
 
     def _bed(self, *arguments: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
-        environ = {**os.environ, "BED_DIR": str(DIRECTORY), "BED_NET": "private"}
+        ours = {"BED_DIR": str(DIRECTORY), "BED_NET": "private", "BED_PACKAGES": "pipx"}
+        environ = {**os.environ, **ours}
         done = subprocess.run(
             [BED, *arguments], env=environ, capture_output=True, text=True, check=False, **kwargs
         )
@@ -118,9 +120,9 @@ class Machine:
     def headers(self) -> dict[str, str]:
         return {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
 
-    def post(self, *emails: str) -> None:
+    def post(self, *emails: str, topic_id: str = "machine") -> None:
         """One message to these, accepted."""
-        message = {"topic_id": "machine", "emails": emails, "subject": "Hello", "text": "Hello"}
+        message = {"topic_id": topic_id, "emails": emails, "subject": "Hello", "text": "Hello"}
         status, answer = self.call("POST", "/v1/messages", {"messages": [message]})
         assert status == 200, answer
 
@@ -134,24 +136,25 @@ class Machine:
 
     def recipients(self) -> list[str]:
         """Whom the maildir transport has put mail for, one entry for each mail."""
-        found = []
-        for path in self.path("/var/lib/mailer/maildir/new").glob("*"):
-            mail = message_from_bytes(path.read_bytes(), policy=policy.default)
-            found.append(str(mail["To"]))
-        return found
+        paths = list(self.path("/var/lib/mailer/maildir/new").glob("*"))
+        for path in paths:
+            if path.name not in self._read:
+                mail = message_from_bytes(path.read_bytes(), policy=policy.default)
+                self._read[path.name] = str(mail["To"])
+        return [self._read[path.name] for path in paths]
 
     def sent(self, *emails: str, within_s: float = 20) -> None:
         """Wait until all of these have been sent to."""
         until(lambda: set(emails) <= set(self.recipients()), within_s=within_s)
 
-    def query(self, sql: str) -> list[Any]:
-        """Rows of the database, read there."""
+    def query(self, sql: str, database: str = "/var/lib/mailer/mailer.db") -> list[Any]:
+        """Rows of the database, or of another on the machine, read there."""
         program = (
             "import json, sqlite3, sys;"
-            "database = sqlite3.connect('file:/var/lib/mailer/mailer.db?mode=ro', uri=True);"
+            "database = sqlite3.connect(f'file:{sys.argv[2]}?mode=ro', uri=True);"
             "print(json.dumps(database.execute(sys.argv[1]).fetchall()))"
         )
-        rows: list[Any] = json.loads(self.run("python3", "-c", program, sql))
+        rows: list[Any] = json.loads(self.run("python3", "-c", program, sql, database))
         return rows
 
     def property(self, unit: str, name: str) -> str:
@@ -170,11 +173,12 @@ def _made_in_network_of(pid: int, make: Callable[[], socket.socket]) -> socket.s
     return make()
 
 
-def deployment_lines() -> Iterator[str]:
-    """The README's commands that make a service of a host, as they are written there."""
-    readme = (ROOT / "README.md").read_text()
-    (block,) = re.findall(r"```bash\n(.*?)```", readme.partition("## On a server")[2], re.DOTALL)
-    return (line for line in block.splitlines() if line)
+def readme_lines(heading: str) -> list[str]:
+    """The README's commands under a heading, as they are written there."""
+    section = (ROOT / "README.md").read_text().partition(f"\n{heading}\n")[2]
+    for block in re.findall(r"\n```bash\n(.*?)```", section.partition("\n#")[0], re.DOTALL):
+        return [line for line in block.splitlines() if line]
+    raise AssertionError(f"no commands under {heading}")
 
 
 def copy_sources(directory: Path) -> Path:
