@@ -68,10 +68,14 @@ class Children:
             log.log(level, "%s (pid %d) ended with status %d", name, child.process.pid, status)
         return ended
 
-    def reconcile(self, now_us: int) -> None:
-        """Start what is wanted and does not live; ask to end what lives and is not wanted."""
+    def reconcile(self, now_us: int) -> list[str]:
+        """Start what is wanted and does not live; ask to end what lives and is not wanted.
+
+        The names of those started.
+        """
         wanted = self.wanted()
         self._end_all_but(wanted)
+        started = []
         for name, command in wanted.items():
             if name in self._living or now_us < self._start_at_us.get(name, 0):
                 continue
@@ -80,6 +84,8 @@ class Children:
             )
             self._living[name] = _Child(process, now_us)
             log.info("started %s (pid %d)", name, process.pid)
+            started.append(name)
+        return started
 
     def pids(self) -> dict[int, str]:
         """The living, by pid."""

@@ -23,6 +23,7 @@ class Scope(StrEnum):
     SEND = "send"
     READ = "read"
     ADMIN = "admin"
+    METRICS = "metrics"
 
 
 @dataclass(frozen=True, slots=True)

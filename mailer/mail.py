@@ -96,6 +96,7 @@ class ClaimedMail(Struct, frozen=True):
     due_at_ms: int
     attempt: int
     """1 for the first."""
+    lane: Lane
     http_request_id: str = ""
     """The HTTP request that brought it."""
 

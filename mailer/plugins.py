@@ -13,7 +13,7 @@ import pluggy
 
 from mailer import hookspecs
 from mailer.errors import MailerError, PluginError, SettingFault, SettingsError
-from mailer.hookspecs import HOOK_API, Transport, Worker
+from mailer.hookspecs import HOOK_API, Shelf, Transport, Worker
 from mailer.routing import NAME
 from mailer.settings import Settings
 from mailer.settings import load as load_settings
@@ -85,6 +85,18 @@ def ask(manager: pluggy.PluginManager, hook: str, **given: object) -> Iterator[t
             problem = f"{type(error).__name__}: {error}"
             raise PluginError(f"plugin {name}: {hook} raised {problem}") from error
         yield from ((name, answer) for answer in answers)
+
+
+def troubles(
+    manager: pluggy.PluginManager, shelf: Callable[[str], Shelf]
+) -> Iterator[tuple[str, list[str]]]:
+    """What each plugin says is not as it should be; one that can't tell harms no other."""
+    for plugin, hook in one_by_one(manager, "mailer_status"):
+        try:
+            said = [str(sentence) for several in hook(shelf=shelf(plugin)) for sentence in several]
+        except Exception as error:
+            said = [f"can't tell how it is: {type(error).__name__}"]
+        yield plugin, said
 
 
 def settings(

@@ -20,6 +20,7 @@ from mailer.compose import Links, compose
 from mailer.handover import PROBE_US, Call, Finished, Sessions, deadline_us
 from mailer.hookspecs import Envelope, Outcome, Transport
 from mailer.mail import ClaimedMail, Content
+from mailer.measuring import LimiterWait, measure
 from mailer.pacing import Lesson
 from mailer.retry import pause_s, teaches_rate, trouble
 from mailer.settings import Settings
@@ -71,6 +72,7 @@ class Sender:
         self._stopping = False
         self._alone = False
         self._written_us = 0
+        self._limiter_wait = LimiterWait(store.measures)
 
         def finished(call: Finished) -> None:
             self._finished.append(call)
@@ -166,14 +168,15 @@ class Sender:
 
         Their threads can't be ended: the process has to be, once this is written down.
         """
-        now_ms = self._clock.wall_ms()
+        now_ms, now_us = self._clock.wall_ms(), self._clock.mono_us()
         ended = {id(end.call) for end in self._finished}
         for sessions, call in calls:
             if id(call) in ended:
                 continue  # its answer came just now
             log.error("%s: %s (%d mails)", sessions.name, why, len(call.mails))
             outcomes = [Outcome(OutcomeKind.UNKNOWN, why)] * len(call.mails)
-            self._finished.append(Finished(sessions.name, call, outcomes, now_ms, now_ms))
+            began_ms = now_ms - max(0, now_us - call.slot.at_us) // 1000
+            self._finished.append(Finished(sessions.name, call, outcomes, began_ms, now_ms))
 
     def _asks(self, now_ms: int, now_us: int) -> Sequence[Ask]:
         self.next_slot_us = None
@@ -191,6 +194,7 @@ class Sender:
             now_us=now_us,
         )
         self.next_slot_us = allowed.next_slot_us
+        self._limiter_wait.note(self.next_slot_us, now_us)
         self._alone = any(ask.alone for ask in allowed.asks)
         return allowed.asks
 
@@ -241,6 +245,7 @@ class Sender:
         attempted = []
         not_handed_over = []
         for end in finished:
+            measure(self._store.measures, end)
             self._tell_transport(end, now_ms, now_us)
             if end.outcomes is None:
                 not_handed_over += [mail.id for mail in end.call.mails]

@@ -20,6 +20,7 @@ from mailer import duties, plugins
 from mailer.children import Children, Ended
 from mailer.clock import Clock, SystemClock
 from mailer.errors import StoreDamaged, StoreUnavailable
+from mailer.metrics import STARTS
 from mailer.plugin_processes import PluginProcesses
 from mailer.sender import LEASE_US
 from mailer.sender_process import EXIT_DAMAGED, process_started
@@ -112,6 +113,7 @@ class Supervisor:
     def begin(self) -> None:
         """Settle what earlier processes have left, and watch for signals."""
         now_us = self._clock.mono_us()
+        self._store.measures.add(STARTS, ("supervisor",))
         with self._store.write():
             new_boot = self._store.senders.adopt_boot(self._clock.boot_id)
             wall_ms = self._clock.wall_ms()
@@ -142,8 +144,8 @@ class Supervisor:
             self._tend(ended)
             if self._stopping and self._stopped(now_us):
                 return status
-            with contextlib.suppress(StoreUnavailable):  # which plugins are idle: soon
-                self._children.reconcile(self._clock.mono_us())
+            with contextlib.suppress(StoreUnavailable):  # soon
+                self._count(self._children.reconcile(self._clock.mono_us()))
             try:
                 run_duties()
             except StoreDamaged as error:
@@ -151,6 +153,15 @@ class Supervisor:
                 status, self._stopping = 1, True
             self.tell()
             self._sleep()
+
+    def _count(self, started: list[str]) -> None:
+        """Who is started again and again shows in `/metrics`."""
+        for name in started:
+            self._store.measures.add(STARTS, (name,))
+        if started:
+            self._store.measures.hasten()
+            with self._store.write():
+                pass
 
     def tell(self) -> None:
         """A sign of life once a second, for systemd's watchdog, and how things stand."""

@@ -16,14 +16,15 @@ from mailer.hookspecs import PUBLIC_MODULES
 ROOT = Path(__file__).parent.parent
 
 ROOMS: tuple[tuple[str, ...], ...] = (
-    ("vocabulary", "errors"),
+    ("vocabulary", "errors", "metrics"),
     ("clock", "limits", "mail", "variables", "routing", "settings"),
     ("hookspecs", "access", "endpoints"),
     ("masking", "log_lines", "journal", "reporting", "sentry"),
     ("plugins", "privileges", "systemd", "wake", "asleep", "confined", "in_hand"),
     ("retry", "pacing", "windows", "tokens", "templates", "mime", "compose"),
     ("store",),
-    ("handover", "limit_use", "allowance", "attempt_log", "records", "sender", "sender_process"),
+    ("handover", "limit_use", "allowance", "attempt_log", "measuring", "gauges", "records"),
+    ("sender", "sender_process"),
     ("worker", "notifier"),
     ("children", "detours", "duties", "plugin_processes", "supervisor"),
     ("api",),

@@ -34,7 +34,7 @@ def create_app(backend: Backend) -> AsgiApp:
             if method == "GET":
                 operations[route.template, "HEAD"] = operation
     middleware: list[Any] = [
-        Observe(backend.clock),
+        Observe(backend.clock, backend.measured.refused),
         Auth(backend.settings, operations, backend.clock),
         _Life(backend),
     ]

@@ -16,6 +16,7 @@ from typing import Final, ParamSpec, TypeVar
 import pluggy
 
 from mailer.api.bodies import Bodies
+from mailer.api.measured import Measured
 from mailer.api.reader import Reader
 from mailer.api.watch import Watch
 from mailer.api.writer import Writer
@@ -65,6 +66,7 @@ class Backend:
     lister: Reader = field(init=False)
     """For what may have to look at many rows, so that quick looks need not wait."""
     writer: Writer = field(init=False)
+    measured: Measured = field(init=False)
     stopping: asyncio.Event = field(init=False, default_factory=asyncio.Event)
     """Set when the server stops: requests that wait for something are to be answered."""
     watch: Watch = field(init=False)
@@ -82,7 +84,9 @@ class Backend:
         self.reader = Reader(self.open_store)
         self.lister = Reader(self.open_store)
         self.watch = Watch(lambda: self.reader.run(lambda store: store.log.end()), self.stopping)
-        self.writer = Writer(self.open_store, Bell(self.settings.database_path))
+        bell = Bell(self.settings.database_path)
+        self.measured = Measured(lambda work: self.writer.post(work))
+        self.writer = Writer(self.open_store, bell, before=self.measured.take)
 
     async def open(self) -> None:
         """Raises StoreError, with a sentence for the operator."""
@@ -91,9 +95,11 @@ class Backend:
         self.signing_key = await self.reader.run(Store.signing_key)
         self._measure = await self.reader.run(lambda store: store.housekeeping.free_bytes)
         self.writer.open()
+        self.measured.started()
 
     async def close(self) -> None:
         """Store what waits; then let go of the database."""
+        self.measured.write()
         self.writer.close()
         self.reader.close()
         self.lister.close()

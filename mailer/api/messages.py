@@ -94,6 +94,7 @@ class Messages:
 
         answer, replayed = await backend.writer.accept(job)
         if not replayed:
+            backend.measured.accepted(backend.clock.mono_us() - began_us)
             req.log_fields = {"batch_id": batch_id, "mails": draft.mails, "topic": _topic(draft)}
         return answer, replayed
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import random
 import re
+from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, Final
 
 import falcon.asgi
@@ -26,8 +28,10 @@ _HTTP_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 class Observe:
     """Falcon middleware."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, refused: Callable[[int], None]) -> None:
+        """`refused` is told the status of each answer that is an error."""
         self._clock = clock
+        self._refused = refused
 
     async def process_request(self, req: ApiRequest, resp: falcon.asgi.Response) -> None:
         req.began_us = self._clock.mono_us()
@@ -40,6 +44,8 @@ class Observe:
     async def process_response(
         self, req: ApiRequest, resp: falcon.asgi.Response, resource: Any, succeeded: bool
     ) -> None:
+        if resp.status_code >= HTTPStatus.BAD_REQUEST:
+            self._refused(resp.status_code)
         if log.isEnabledFor(logging.INFO):
             told = {
                 "status": resp.status_code,

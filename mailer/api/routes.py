@@ -12,6 +12,7 @@ from mailer.api.events import MAX_WAIT_S, Events
 from mailer.api.health import Health, Readiness
 from mailer.api.mails import MAX_PAGE, Mails, OneMail
 from mailer.api.messages import Messages
+from mailer.api.metrics import Metrics
 from mailer.api.notifications import Notifications
 from mailer.api.openapi import OpenApi
 from mailer.api.operations import Operation, Route
@@ -55,6 +56,11 @@ def _health(backend: Backend) -> tuple[Route, ...]:
     return (
         Route("/health", Health(), {"GET": Operation("Is the process alive?", answers.Healthy)}),
         Route("/ready", Readiness(backend), {"GET": Operation("Can it serve?", answers.Ready)}),
+        Route(
+            "/metrics",
+            Metrics(backend),
+            {"GET": Operation("Metrics for Prometheus", "text/plain", scope=Scope.METRICS)},
+        ),
     )
 
 

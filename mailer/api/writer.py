@@ -44,12 +44,18 @@ class Writer:
     """Runs jobs in the order they came."""
 
     def __init__(
-        self, open_store: Callable[[], Store], bell: Bell, *, wait_s: float = WAIT_S
+        self,
+        open_store: Callable[[], Store],
+        bell: Bell,
+        *,
+        wait_s: float = WAIT_S,
+        before: Callable[[Store], None] = lambda store: None,
     ) -> None:
-        """A job that has not begun within `wait_s` is given up."""
+        """A job that has not begun in `wait_s` is given up; `before` comes before each commit."""
         self._open_store = open_store
         self._bell = bell
         self._wait_s = wait_s
+        self._before = before
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -127,6 +133,7 @@ class Writer:
         return jobs
 
     def _commit(self, store: Store, jobs: list[_Job]) -> None:
+        self._before(store)
         try:
             with store.write():
                 for job in jobs:

@@ -16,9 +16,10 @@ from mailer.api import times
 from mailer.clock import SystemClock
 from mailer.commands.database import open_store
 from mailer.commands.tables import console, table
+from mailer.errors import StoreUnavailable
 from mailer.records import require_database
 from mailer.settings import Settings
-from mailer.store.backup import back_up
+from mailer.store.backup import back_up, note_back_up
 from mailer.store.backup import restore as restore_database
 from mailer.store.hold import Doubtful, Held
 
@@ -48,6 +49,10 @@ def backup(load: Callable[[], Settings], /, file: Path, keep: int | None, as_jso
     if file.is_dir():
         target = file / f"mailer-{datetime.fromtimestamp(now_ms / 1000, UTC):%Y%m%dT%H%M%SZ}.db"
     made = back_up(settings.database_path, target, now_ms)
+    try:
+        note_back_up(settings.database_path, now_ms)
+    except StoreUnavailable as error:
+        click.echo(f"/metrics can't tell of this back-up: {error}", err=True)
     removed = _remove_old(file, keep) if keep else []
     if as_json:
         shown = {"file": str(made.path), "bytes": made.size_bytes, "rows": made.rows}

@@ -19,8 +19,8 @@ from mailer.hookspecs import Check
 from mailer.sender_process import process_started
 from mailer.settings import Settings
 from mailer.store import Store
-from mailer.store.connection import has_wal_reset_bug, sqlite_version
 from mailer.store.housekeeping import WAL_LIMIT_BYTES, supervisor_of
+from mailer.store.library import has_wal_reset_bug, sqlite_version
 from mailer.store.place import MOUNTS, NETWORK_FILE_SYSTEMS, mount_of
 from mailer.vocabulary import CheckResult, Condition
 

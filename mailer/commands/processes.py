@@ -22,7 +22,7 @@ from mailer.errors import SettingFault, SettingsError
 from mailer.privileges import refuse_root
 from mailer.records import require_database
 from mailer.settings import Settings
-from mailer.store.connection import has_wal_reset_bug, sqlite_version
+from mailer.store.library import has_wal_reset_bug, sqlite_version
 from mailer.store.migrate import migrate as migrate_database
 
 log = logging.getLogger("mailer")

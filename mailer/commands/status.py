@@ -25,7 +25,7 @@ from mailer.commands.database import open_store
 from mailer.commands.tables import console, plain, table
 from mailer.settings import Settings
 from mailer.store import Store
-from mailer.store.connection import has_wal_reset_bug, sqlite_version
+from mailer.store.library import has_wal_reset_bug, sqlite_version
 from mailer.store.topics import Topic
 from mailer.vocabulary import GIVEN_UP, HANDED_OVER, State
 
@@ -142,13 +142,9 @@ def _event_plugins(store: Store) -> Iterator[dict[str, Any]]:
 
 
 def _notes(store: Store, manager: pluggy.PluginManager) -> Iterator[dict[str, Any]]:
-    """What plugins say of themselves; one that can't tell harms no other."""
-    for plugin, hook in plugins.one_by_one(manager, "mailer_status"):
-        try:
-            said = [str(note) for notes in hook(shelf=store.shelf(plugin)) for note in notes]
-        except Exception as error:
-            said = [f"can't tell how it is: {type(error).__name__}"]
-        yield from ({"plugin": plugin, "note": note} for note in said)
+    """What plugins say of themselves."""
+    for plugin, sentences in plugins.troubles(manager, store.shelf):
+        yield from ({"plugin": plugin, "note": sentence} for sentence in sentences)
 
 
 def _looks(

@@ -61,6 +61,7 @@ class Store:
         self.idempotency = Idempotency(self._db)
         self.idle = Idle(self._db)
         self.mails = Mails(self._db)
+        self.measures = self._db.measures
         self.outcomes = Outcomes(self._db, self.events, rules)
         self.windows = Windows(self._db, rules.limits)
         self.slots = Slots(self._db, self.windows)
@@ -90,6 +91,12 @@ class Store:
     def part(self) -> Iterator[None]:
         """A part of the running transaction that can fail and be undone by itself."""
         with self._db.savepoint():
+            yield
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """What is read within is the database as it was at one instant."""
+        with self._db.snapshot():
             yield
 
     def ping(self) -> None:

@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Final
 
 from mailer.errors import StoreInUse, StoreUnavailable
-from mailer.store.connection import PARTS, lock_path, remembered_commits, sqlite3, translated
+from mailer.store.connection import (
+    PARTS,
+    Database,
+    lock_path,
+    remembered_commits,
+    sqlite3,
+    translated,
+)
 from mailer.store.housekeeping import SupervisorLock
 from mailer.store.place import check_place
 from mailer.store.verify import verify
@@ -52,6 +59,12 @@ def back_up(database: Path, target: Path, now_ms: int) -> BackUp:
         rows = _rows(unfinished)
         size_bytes = unfinished.stat().st_size
     return BackUp(target, size_bytes, rows)
+
+
+def note_back_up(database: Path, now_ms: int) -> None:
+    """Let `/metrics` tell that a good back-up was begun then. Raises StoreUnavailable."""
+    with closing(Database(database)) as db, db.write():
+        db.run("UPDATE meta SET last_backup_at_ms = ?", (now_ms,))
 
 
 def restore(source: Path, database: Path, now_ms: int) -> Path | None:

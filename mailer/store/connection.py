@@ -16,21 +16,16 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import sqlite_utils
 from sqlite_utils import Migrations
 
 from mailer.errors import StoreDamaged, StoreError, StoreUnavailable
+from mailer.metrics import LOCK_WAIT
 from mailer.privileges import refuse_foreign
-
-if TYPE_CHECKING:
-    import sqlite3 as sqlite3
-else:
-    try:
-        import pysqlite3 as sqlite3
-    except ImportError:
-        import sqlite3
+from mailer.store.library import sqlite3 as sqlite3
+from mailer.store.measures import Measures
 
 BUSY_TIMEOUT_MS: Final = 5_000
 """For foreign tools, and for whoever recovers the WAL after a crash; our writers wait for a lock
@@ -60,23 +55,6 @@ PRAGMAS: Final = (
 _READS: Final = ("SELECT", "PRAGMA")
 
 
-def sqlite_version() -> tuple[int, ...]:
-    """The version of the SQLite library in use."""
-    return sqlite3.sqlite_version_info
-
-
-def has_wal_reset_bug(version: tuple[int, ...]) -> bool:
-    """Whether this SQLite can lose commits that race a checkpoint.
-
-    Fixed in 3.51.3, 3.50.7 and 3.44.6 (https://www.sqlite.org/wal.html#walresetbug).
-    """
-    if version[:2] == (3, 44):
-        return version < (3, 44, 6)
-    if version[:2] == (3, 50):
-        return version < (3, 50, 7)
-    return version < (3, 51, 3)
-
-
 class Database:
     """A connection of one thread. Reads are autocommitted; writes happen inside `write()` only."""
 
@@ -92,6 +70,7 @@ class Database:
         self._lock_fd = _open_private(lock_path(self.path), os.O_RDWR)
         _make_private(self.path)
         self._writing = False
+        self.measures = Measures()
         self._open: sqlite3.Connection | None = None
         _ = self._connection
 
@@ -131,18 +110,24 @@ class Database:
             fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
 
     def _lock(self) -> None:
+        if not self._lock_now():
+            began_ns = time.monotonic_ns()
+            self._await_lock()
+            self.measures.observe(LOCK_WAIT, (), (time.monotonic_ns() - began_ns) // 1_000)
+        self._remember(b"%20d\n" % os.getpid(), _HOLDER_OFFSET)
+
+    def _await_lock(self) -> None:
         if self._lock_timeout_s is None:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
-        else:
-            deadline = time.monotonic() + self._lock_timeout_s
-            while not self._lock_now():
-                if time.monotonic() > deadline:
-                    raise StoreUnavailable(
-                        f"process {self.lock_holder()} has held the write lock of {self.path}"
-                        f" for more than {self._lock_timeout_s} s"
-                    )
-                time.sleep(LOCK_RETRY_S)
-        self._remember(b"%20d\n" % os.getpid(), _HOLDER_OFFSET)
+            return
+        deadline = time.monotonic() + self._lock_timeout_s
+        while not self._lock_now():
+            if time.monotonic() > deadline:
+                raise StoreUnavailable(
+                    f"process {self.lock_holder()} has held the write lock of {self.path}"
+                    f" for more than {self._lock_timeout_s} s"
+                )
+            time.sleep(LOCK_RETRY_S)
 
     def _lock_now(self) -> bool:
         try:
@@ -165,11 +150,14 @@ class Database:
             raise RuntimeError("write() does not nest; use savepoint()")
         with self.locked(), translated(self.path):
             self._writing = True
+            measured = self.measures.mark()
             try:
                 self._begin()
                 yield
+                self.measures.write(self)
                 self._commit()
             except BaseException as error:
+                self.measures.back_to(measured)
                 self._undo(error)
                 raise
             finally:
@@ -207,14 +195,27 @@ class Database:
     def savepoint(self) -> Iterator[None]:
         """A part of the running transaction that can fail by itself."""
         self._connection.execute("SAVEPOINT part")
+        measured = self.measures.mark()
         try:
             yield
         except BaseException:
+            self.measures.back_to(measured)
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK TO part")
                 self._connection.execute("RELEASE part")
             raise
         self._connection.execute("RELEASE part")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Reads within see the database as it is at the first of them."""
+        with translated(self.path):
+            connection = self._connection
+            connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                connection.execute("ROLLBACK")
 
     def checkpoint(self, mode: str) -> None:
         """Copy the WAL into the database, under the lock that commits take too.

@@ -1,12 +1,13 @@
 """Counters kept in the transactions that change what they count, never recounted on request.
 
 A `Tally` gathers what one transaction changes and writes it once, at its end: a topic's mails
-in each state and results, the depth of each queue, recipients handed over in each minute.
+in each state and results, the depth of each queue and what became of its mails, recipients handed
+over in each minute.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Final
 
 from mailer.store.connection import Database
@@ -29,6 +30,16 @@ _ADD_TO_TOPIC: Final = "UPDATE topics SET {} WHERE id = :topic".format(
     ", ".join(f"{name} = {name} + :{name}" for name in TOPIC_COUNTERS)
 )
 
+QUEUE_STATES: Final = tuple(str(state) for state in State if state is not State.SENDING)
+"""Mails are counted as they come into these; into `sending` they come as often as out of it."""
+QUEUE_COUNTERS: Final = ("mails", "accepted", *QUEUE_STATES)
+
+_ADD_TO_QUEUE: Final = (
+    f"INSERT INTO queue_depths (transport, lane, {', '.join(QUEUE_COUNTERS)})"
+    f" VALUES (?, ?{', ?' * len(QUEUE_COUNTERS)}) ON CONFLICT DO UPDATE SET "
+    + ", ".join(f"{name} = {name} + excluded.{name}" for name in QUEUE_COUNTERS)
+)
+
 _NO_CHANGE: Final = dict.fromkeys(TOPIC_COUNTERS, 0)
 
 
@@ -37,13 +48,18 @@ class Tally:
 
     def __init__(self) -> None:
         self._topics: Counter[tuple[int, str]] = Counter()
-        self._depths: Counter[tuple[str, str]] = Counter()
+        self._queues: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         self._sends: Counter[tuple[str, int]] = Counter()
         self._last_sent: dict[int, int] = {}
 
-    def queued(self, transport: str, lane: str, mails: int) -> None:
-        """Mails come into a queue, or leave it. Topics are told of new ones as they are opened."""
-        self._depths[transport, lane] += mails
+    def queued(self, queue: str, lane: str, mails: int) -> None:
+        """New mails; their topics are told of them as they are opened."""
+        self._queues[queue, lane].update(mails=mails, accepted=mails)
+
+    def requeued(self, old: str, new: str, lane: str) -> None:
+        """A mail went from one queue to another."""
+        self._queues[old, lane]["mails"] -= 1
+        self._queues[new, lane]["mails"] += 1
 
     def moved(
         self, topic: int, transport: str, lane: str, old: State, new: State, mails: int = 1
@@ -54,8 +70,10 @@ class Tally:
         self._topics[topic, old] -= mails
         self._topics[topic, new] += mails
         change = (new in UNFINISHED) - (old in UNFINISHED)
-        if change:
-            self._depths[transport, lane] += change * mails
+        if new is not State.SENDING:
+            queue = self._queues[transport, lane]
+            queue["mails"] += change * mails
+            queue[new] += mails
 
     def happened(self, topic: int, counter: str) -> None:
         self._topics[topic, counter] += 1
@@ -77,12 +95,8 @@ class Tally:
                 " WHERE id = ?",
                 (at_ms, topic),
             )
-        for (transport, lane), change in self._depths.items():
-            db.run(
-                "INSERT INTO queue_depths (transport, lane, mails) VALUES (?, ?, ?)"
-                " ON CONFLICT DO UPDATE SET mails = mails + excluded.mails",
-                (transport, lane, change),
-            )
+        for queue, added in self._queues.items():
+            db.run(_ADD_TO_QUEUE, (*queue, *(added[name] for name in QUEUE_COUNTERS)))
         for (transport, minute), recipients in self._sends.items():
             db.run(
                 "INSERT INTO sends (transport, minute, recipients) VALUES (?, ?, ?)"

@@ -14,6 +14,8 @@ from mailer.errors import NotFound
 from mailer.store.connection import Database, Row
 from mailer.store.log import Log
 
+ALL: Final = 2**62
+
 _MOVE: Final = """
 UPDATE cursors SET event = :new, failing = iif(failing > :new, failing, NULL)
 WHERE plugin = :plugin AND event = :old
@@ -137,9 +139,12 @@ class Cursors:
         )
         return [_dead_letter(row) for row in rows]
 
-    def dead_count(self, plugin: str) -> int:
-        """How many dead letters a plugin has."""
-        row = self._db.one("SELECT count(*) FROM dead_letters WHERE plugin = ?", (plugin,))
+    def dead_count(self, plugin: str, *, at_most: int = ALL) -> int:
+        """How many dead letters a plugin has; no more are counted than `at_most`."""
+        row = self._db.one(
+            "SELECT count(*) FROM (SELECT 1 FROM dead_letters WHERE plugin = ? LIMIT ?)",
+            (plugin, at_most),
+        )
         return int(row[0]) if row else 0
 
     def to_retry(self, plugin: str) -> DeadLetter | None:

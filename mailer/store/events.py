@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mailer.hookspecs import ProviderEvent
+from mailer.metrics import EVENT_LAG, EVENTS
 from mailer.routing import preferred
 from mailer.store.connection import Database, Row
 from mailer.store.counters import Tally
@@ -123,6 +124,8 @@ class Events:
         mail = self._find(event)
         if not self._append(event, mail):
             return False
+        self._db.measures.add(EVENTS, (event.source, event.type))
+        self._db.measures.observe(EVENT_LAG, (event.source,), (now_ms - event.at_ms) * 1000)
         if mail is not None:
             self._apply(event, mail, now_ms, tally)
         return True

@@ -97,6 +97,11 @@ class Log:
         row = self._db.one(_ONE, (place,))
         return _event(row) if row else None
 
+    def at_ms_behind(self, place: int) -> int | None:
+        """When the first event behind a place came about, if there is one."""
+        row = self._db.one("SELECT at_ms FROM events WHERE id > ? ORDER BY id LIMIT 1", (place,))
+        return int(row[0]) if row else None
+
     def end(self) -> int:
         """The place of the newest event there ever was."""
         row = self._db.one("SELECT seq FROM sqlite_sequence WHERE name = 'events'")

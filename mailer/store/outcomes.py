@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from mailer.hookspecs import Outcome
 from mailer.limits import Limits
+from mailer.metrics import ATTEMPTS
 from mailer.retry import SETTLE_WITHOUT_EVENTS_MS, Decision, decide, settle
 from mailer.routing import kept_by
 from mailer.settings import Settings
@@ -168,6 +169,7 @@ class Outcomes:
                 uncertain += 1
                 why = "the sender ended during the hand-over"
                 lost = Attempted(held.id, Outcome(OutcomeKind.UNKNOWN, why), now_ms, now_ms)
+                self._db.measures.add(ATTEMPTS, (held.via, OutcomeKind.UNKNOWN))
                 writing.attempt(held, lost)
                 decision = Decision(State.UNCERTAIN, reason=why)
                 self._write(writing, held, decision, now_ms, crashes=held.crashes + 1)
@@ -218,8 +220,7 @@ class Outcomes:
             settle_at_ms = now_ms + grace_ms
             # Whoever may have taken it, no other is to send it again.
             queue = kept_by(held.via, held.queue)
-            writing.tally.queued(held.queue, held.lane, -1)
-            writing.tally.queued(queue, held.lane, 1)
+            writing.tally.requeued(held.queue, queue, held.lane)
         writing.row(
             last,
             now_ms,

@@ -262,8 +262,7 @@ class Queue:
             own = self._limits.own_queue(candidate.queue, candidate.mail.recipient.email)
             if own != candidate.queue:  # accepted before its domain had a limit
                 self._db.run(_MOVE, (own, candidate.mail.id))
-                tally.queued(candidate.queue, candidate.lane, -1)
-                tally.queued(own, candidate.lane, 1)
+                tally.requeued(candidate.queue, own, candidate.lane)
             elif candidate.held:
                 self._db.run(_PARK, (candidate.mail.id,))
                 self._db.run(_NOTE_PARKED, (candidate.topic,))
@@ -336,6 +335,7 @@ def _candidate(row: tuple[Any, ...]) -> _Candidate:
         accepted_at_ms=accepted_at_ms,
         due_at_ms=due_at_ms,
         attempt=attempts + 1,
+        lane=Lane(lane),
         http_request_id=http_request_id,
     )
-    return _Candidate(mail, topic, queue, Lane(lane), expires_at_ms, bool(held), bool(suppressed))
+    return _Candidate(mail, topic, queue, mail.lane, expires_at_ms, bool(held), bool(suppressed))

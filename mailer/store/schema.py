@@ -160,3 +160,25 @@ def m011_http_request_ids(db: sqlite_utils.Database) -> None:
 @migrations()
 def m012_trouble(db: sqlite_utils.Database) -> None:
     db.execute("ALTER TABLE transports ADD COLUMN troubled_at_ms INTEGER")
+
+
+@migrations()
+def m013_measures(db: sqlite_utils.Database) -> None:
+    # fmt: off
+    counters = (
+        "accepted", "pending", "sent", "delivered", "bounced", "complained", "failed", "uncertain",
+        "cancelled", "suppressed",
+    )
+    # fmt: on
+    for counter in counters:
+        db.execute(f"ALTER TABLE queue_depths ADD COLUMN {counter} INTEGER NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE meta ADD COLUMN last_backup_at_ms INTEGER")
+    db.execute("""
+        CREATE TABLE measures (
+            metric TEXT NOT NULL,
+            labels TEXT NOT NULL,
+            up_to_us INTEGER NOT NULL,
+            total INTEGER NOT NULL,
+            PRIMARY KEY (metric, labels, up_to_us)
+        ) STRICT, WITHOUT ROWID
+    """)

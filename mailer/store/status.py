@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from mailer.routing import preferred
 from mailer.store.connection import Database
+from mailer.store.counters import QUEUE_COUNTERS, QUEUE_STATES
+from mailer.store.measures import Durations, totals
 from mailer.vocabulary import WaitsFor
 
 _FIRST_DUE: Final = """
-SELECT (SELECT min(m.due_at_ms) FROM mails m
-    WHERE m.transport = d.transport AND m.waits_for = ? AND m.lane = d.lane)
-FROM queue_depths d
+SELECT min(due_at_ms) FROM mails WHERE transport = ? AND waits_for = ? AND lane = ?
+"""
+
+_DEPTHS: Final = f"""
+SELECT transport, lane, {", ".join(QUEUE_COUNTERS)} FROM queue_depths ORDER BY transport, lane
+"""
+
+_UNCERTAIN: Final = """
+SELECT count(*) FROM mails INDEXED BY mails_settle WHERE settle_at_ms IS NOT NULL
 """
 
 LOOK_BACK_EVENTS: Final = 100_000
@@ -31,6 +40,10 @@ class Depth:
     queue: str
     lane: str
     mails: int
+    accepted: int
+    """All there ever were."""
+    came_into: Mapping[str, int]
+    """How often its mails came into each state but `sending`."""
 
     @property
     def transport(self) -> str:
@@ -50,8 +63,10 @@ class Status:
         self._db = db
 
     def depths(self) -> list[Depth]:
-        rows = self._db.all("SELECT transport, lane, mails FROM queue_depths ORDER BY 1, 2")
-        return [Depth(*row) for row in rows]
+        return [
+            Depth(queue, lane, mails, accepted, dict(zip(QUEUE_STATES, came, strict=True)))
+            for queue, lane, mails, accepted, *came in self._db.all(_DEPTHS)
+        ]
 
     def journal_mode(self) -> str:
         """What the file says of itself; `wal`, unless another program has changed it."""
@@ -74,12 +89,31 @@ class Status:
         )
         return int(row[0]) if row else 0
 
+    def first_due_at_ms(self, queue: str, lane: str) -> int | None:
+        """When the mail of a queue that has waited longest was due, or the next one will be."""
+        rows = (
+            self._db.one(_FIRST_DUE, (queue, waits_for, lane))
+            for waits_for in (WaitsFor.TURN, WaitsFor.DUE_TIME, WaitsFor.ALONE)
+        )
+        return min((row[0] for row in rows if row and row[0] is not None), default=None)
+
     def oldest_due_at_ms(self, now_ms: int) -> int | None:
         """When the mail that has waited longest was due."""
-        found = [
-            due_at_ms
-            for waits_for in (WaitsFor.TURN, WaitsFor.DUE_TIME, WaitsFor.ALONE)
-            for (due_at_ms,) in self._db.all(_FIRST_DUE, (waits_for,))
-            if due_at_ms is not None and due_at_ms <= now_ms
-        ]
-        return min(found, default=None)
+        first = (self.first_due_at_ms(depth.queue, depth.lane) for depth in self.depths())
+        return min(
+            (at_ms for at_ms in first if at_ms is not None and at_ms <= now_ms), default=None
+        )
+
+    def uncertain(self) -> int:
+        """Mails of which nobody knows whether they were taken."""
+        row = self._db.one(_UNCERTAIN)
+        return int(row[0]) if row else 0
+
+    def commits_and_backup(self) -> tuple[int, int | None]:
+        """Transactions ever made, and when the last good back-up was begun."""
+        row = self._db.one("SELECT commits, last_backup_at_ms FROM meta")
+        return row if row else (0, None)
+
+    def measured(self) -> Iterator[tuple[str, tuple[str, ...], int | Durations]]:
+        """Each metric that processes count or time, with its labels' values and what it came to."""
+        return totals(self._db)

@@ -33,6 +33,7 @@ def calls(service: Service) -> list[tuple[str, str, str, bytes | None]]:
     return [
         ("GET", "/health", "/health", None),
         ("GET", "/ready", "/ready", None),
+        ("GET", "/metrics", "/metrics", None),
         ("GET", "/openapi.json", "/openapi.json", None),
         ("POST", "/v1/messages", "/v1/messages", message),
         ("GET", "/v1/mails", "/v1/mails?topic_id=doc/umented", None),
@@ -93,7 +94,7 @@ def test_every_operation_answers_what_is_documented(api: Service, document: dict
 
 def test_every_problem_answers_what_is_documented(api: Service, document: dict[str, Any]) -> None:
     for path, item in document["paths"].items():
-        if path in {"/health", "/ready", "/openapi.json", "/v1/events/open"}:
+        if path in {"/health", "/ready", "/metrics", "/openapi.json", "/v1/events/open"}:
             continue
         for method, operation in item.items():
             real_path = path.replace("{topic_id}", "nix").replace("{action}", "explode")

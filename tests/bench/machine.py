@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mailer.store.connection import sqlite_version
+from mailer.store.library import sqlite_version
 
 SECONDS = 1.0
 

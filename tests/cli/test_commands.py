@@ -15,7 +15,7 @@ from typing import Any
 import jwt
 import pytest
 
-from mailer.store.connection import has_wal_reset_bug
+from mailer.store.library import has_wal_reset_bug
 from tests.installation import Installation
 from tests.waiting import until
 

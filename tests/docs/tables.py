@@ -14,6 +14,7 @@ from mailer.api.routes import routes
 from mailer.clock import SystemClock
 from mailer.commands import add_commands_of_plugins, cli
 from mailer.log_lines import FIELDS
+from mailer.metrics import METRICS
 from mailer.store import Store
 from mailer.vocabulary import (
     CONDITION_MEANINGS,
@@ -150,6 +151,16 @@ def operations() -> Iterator[tuple[str, str, Operation]]:
     for route in routes(backend):
         for method, operation in route.operations.items():
             yield method, operation.path or route.template.replace(":path}", "}"), operation
+
+
+def metrics() -> str:
+    return table(
+        ("metric", "kind", "labels", "meaning"),
+        (
+            (f"`{m.name}`", m.kind, ", ".join(f"`{label}`" for label in m.labels), m.meaning)
+            for m in METRICS
+        ),
+    )
 
 
 def api() -> str:

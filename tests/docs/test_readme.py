@@ -28,6 +28,7 @@ README = (Path(__file__).parent.parent.parent / "README.md").read_text()
         tables.waits,
         tables.conditions,
         tables.log_fields,
+        tables.metrics,
     ],
     ids=lambda table: table.__name__,
 )

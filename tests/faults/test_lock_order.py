@@ -15,7 +15,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mailer.store.connection import Database, has_wal_reset_bug
+from mailer.store.connection import Database
+from mailer.store.library import has_wal_reset_bug
 from mailer.store.migrate import migrate
 from tests.faults.load import Load, integrity
 from tests.faults.mailer_run import MailerRun, recipients

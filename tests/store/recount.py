@@ -21,7 +21,7 @@ def differences(path: Path, removed: Removed = ()) -> list[str]:
             *_topics(database, removed),
             *_depths(database),
             *_rows(database),
-            *([] if removed else _results(database)),
+            *([] if removed else [*_results(database), *_queues(database)]),
         ]
 
 
@@ -53,6 +53,24 @@ def _depths(database: sqlite3.Connection) -> Iterable[str]:
     )
     if kept != recounted:
         yield f"queue_depths has {kept}, the mails are {dict(recounted)}"
+
+
+def _queues(database: sqlite3.Connection) -> Iterable[str]:
+    """What never leaves its state has come into it as often as it is there."""
+    ends = (State.BOUNCED, State.COMPLAINED, State.CANCELLED, State.SUPPRESSED)
+    there = Counter(database.execute("SELECT transport, lane, state FROM mails").fetchall())
+    columns = ", ".join(("accepted", *ends))
+    accepted = 0
+    for transport, lane, of_queue, *came in database.execute(
+        f"SELECT transport, lane, {columns} FROM queue_depths"
+    ):
+        queue = (transport, lane)
+        accepted += of_queue
+        recounted = [there[(*queue, state)] for state in ends]
+        if came != recounted:
+            yield f"queue {queue} has {came} of {ends}, the mails are {recounted}"
+    if accepted != there.total():
+        yield f"{accepted} mails were accepted, there are {there.total()}"
 
 
 def _rows(database: sqlite3.Connection) -> Iterable[str]:

@@ -15,13 +15,9 @@ import pytest
 from mailer.errors import StoreDamaged, StoreInUse, StoreUnavailable
 from mailer.mail import Content
 from mailer.store import Store
-from mailer.store.connection import (
-    has_wal_reset_bug,
-    lock_path,
-    remembered_commits,
-    sqlite3,
-)
+from mailer.store.connection import lock_path, remembered_commits, sqlite3
 from mailer.store.housekeeping import CHECKPOINT_FROM_BYTES, RESERVE_BYTES, SupervisorLock
+from mailer.store.library import has_wal_reset_bug
 from mailer.store.verify import verify
 from mailer.vocabulary import State
 from tests.store.world import RULES, World, people

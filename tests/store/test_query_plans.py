@@ -10,15 +10,17 @@ from contextlib import closing
 
 import pytest
 
-from mailer import duties
+from mailer import duties, plugins
+from mailer.gauges import samples
 from mailer.hookspecs import Quota
 from mailer.pacing import Lesson
+from mailer.settings import load
 from mailer.store.connection import sqlite3
 from mailer.store.cursors import Failure
 from mailer.store.idempotency import KeptAnswer
 from mailer.store.slots import UsedSlot
 from mailer.vocabulary import EventType, Lane, OutcomeKind, State, SuppressionReason
-from tests.store.world import DAY_MS, World, ask, event, message, people, rate
+from tests.store.world import DAY_MS, HandClock, World, ask, event, message, people, rate
 
 FEW_ROWS = frozenset(
     {
@@ -26,6 +28,7 @@ FEW_ROWS = frozenset(
         "cursors",
         "idle_plugins",
         "json_each",
+        "measures",
         "meta",
         "queue_depths",
         "senders",
@@ -163,6 +166,7 @@ def look(world: World) -> None:
     store.transports.troubled(world.now_us)
     store.status.handed_over(world.now_us)
     store.status.oldest_due_at_ms(world.now_ms)
+    samples(store, load({}), plugins.load(), HandClock(world))
 
 
 def steer(world: World, batch_id: str) -> None:

@@ -15,7 +15,7 @@ from mailer.handover import Call, Finished, Sessions, deadline_us
 from mailer.hookspecs import Envelope, Outcome
 from mailer.mail import ClaimedMail, Recipient
 from mailer.pacing import Slot
-from mailer.vocabulary import OutcomeKind
+from mailer.vocabulary import Lane, OutcomeKind
 from tests.messages import ENVELOPE
 from tests.unit.memory import Clock, Memory, Sends, accepted, raising
 from tests.waiting import until
@@ -65,7 +65,7 @@ class Desk:
 
 def claimed(request_id: str) -> ClaimedMail:
     number = int(request_id.partition("-")[2])
-    return ClaimedMail(number, request_id, 1, Recipient("ann@example.net"), 0, 0, 1)
+    return ClaimedMail(number, request_id, 1, Recipient("ann@example.net"), 0, 0, 1, Lane.BULK)
 
 
 def compose(mail: ClaimedMail) -> Envelope:
