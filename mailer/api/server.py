@@ -15,6 +15,7 @@ import select
 import signal
 import threading
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
 from gunicorn import glogging
@@ -24,6 +25,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn_worker import UvicornWorker
 
 from mailer import plugins
+from mailer.api import problems
 from mailer.api.app import STOPPING, AsgiApp, create_app
 from mailer.api.backend import Backend
 from mailer.clock import SystemClock
@@ -35,6 +37,8 @@ from mailer.store.verify import verify
 REQUEST_WITHIN_S: Final = 10.0
 MIN_BYTES_PER_S: Final = 8 * 1024
 """A request must have come in 10 s, plus 1 s for each 8 KiB of it."""
+MAX_HEAD_BYTES: Final = 64 * 1024
+"""What may come without a byte of a body: a request's head, its trailer, or a chunk's extension."""
 LINGER_S: Final = 2.0
 """So long what still comes of a request that was answered early is read and thrown away."""
 TAKE_ANSWER_WITHIN_S: Final = 30.0
@@ -48,7 +52,7 @@ CONNECTIONS_A_WORKER: Final = 4_000
 
 
 class PatientProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP, but not patient without end: with slow senders nor with slow readers."""
+    """uvicorn's HTTP with an end to patience: with slow senders, slow readers, endless headers."""
 
     _since: float | None = None
     """When what is awaited began to be awaited: the rest of a request."""
@@ -57,6 +61,9 @@ class PatientProtocol(HttpToolsProtocol):
     _stuck: float | None = None
     """When the client stopped taking its answer."""
     _came_bytes = 0
+    _head_bytes = 0
+    _refused = False
+    """What still comes is not read any more."""
     _look: asyncio.TimerHandle | None = None
     _ending: ClassVar[bool] = False
     """This worker is told to end: every answer is the last of its connection."""
@@ -74,17 +81,26 @@ class PatientProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._since is None and (self.cycle is None or self.cycle.response_complete):
             self._since = self.loop.time()
+        if self._refused:
+            return
         self._came_bytes += len(data)
+        self._head_bytes += len(data)
         super().data_received(data)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse_head()
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         if PatientProtocol._ending:
             self.cycle.keep_alive = False
 
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         self._since = self._answered = None
-        self._came_bytes = 0
+        self._came_bytes = self._head_bytes = 0
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -103,6 +119,21 @@ class PatientProtocol(HttpToolsProtocol):
             self.loop.call_later(LAST_REQUEST_WITHIN_S, super().shutdown)
         else:
             super().shutdown()
+
+    def _refuse_head(self) -> None:
+        """Answered where no answer has begun; the connection is closed when that may be read."""
+        self._refused = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.transport.abort()
+            return
+        status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        data = problems.body(status, f"a request has at most {MAX_HEAD_BYTES} bytes of headers")
+        head = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\nconnection: close\r\n"
+            f"content-type: {problems.MEDIA_TYPE}\r\ncontent-length: {len(data)}\r\n\r\n"
+        )
+        self.transport.write(head.encode() + data)
+        self._answered = self.loop.time()
 
     def pause_writing(self) -> None:
         self._stuck = self.loop.time()

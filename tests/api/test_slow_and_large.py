@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import socket
 import threading
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from mailer.api.server import CONNECTIONS_A_WORKER
 from tests.api.service import JSON, Service
 from tests.waiting import until
 
@@ -178,6 +180,58 @@ def test_large_bodies_held_open_take_bounded_memory(serve: Callable[..., Service
     with _held(service, [part] * 64):
         assert service.get("/health").status == 200
     assert peak.grown_bytes <= GROWTH_BYTES
+
+
+ENDLESS = {
+    "a line": (b"X: ", b"a" * 100_000),
+    "lines": (b"", b"X: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n" * 2_000),
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_headers_without_end_are_431_and_not_kept(api: Service, kind: str) -> None:
+    (worker,) = api.workers()
+    peak = Peak(worker)
+    first, more = ENDLESS[kind]
+    with closing(api.socket()) as client:
+        client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + first)
+        for _ in range(300):
+            client.sendall(more)
+        assert client.recv(64).startswith(b"HTTP/1.1 431 ")
+        with suppress(ConnectionResetError):
+            while client.recv(65536):
+                pass
+    assert peak.grown_bytes <= 10_000_000
+
+
+def test_trailers_without_end_are_cut_off(api: Service) -> None:
+    with closing(api.socket()) as client:
+        client.sendall(_head("Transfer-Encoding: chunked") + b"1\r\n{\r\n0\r\n")
+        with pytest.raises(ConnectionError):
+            client.sendall(ENDLESS["lines"][1] * 1_000)
+
+
+def test_a_body_in_the_smallest_chunks_is_read(api: Service) -> None:
+    body = b"".join(b"1\r\n%c\r\n" % byte for byte in GOOD.ljust(50_000))
+    with closing(api.socket()) as client:
+        client.sendall(_head("Transfer-Encoding: chunked") + body + b"0\r\n\r\n")
+        assert client.recv(64).startswith(b"HTTP/1.1 200 ")
+
+
+def test_one_connection_too_many_is_told_to_come_again(serve: Callable[..., Service]) -> None:
+    """So is each one more; when some have gone all is well."""
+    service = serve()
+    _allow_many_files()
+    with ExitStack() as stack:
+        for _ in range(CONNECTIONS_A_WORKER):
+            stack.enter_context(closing(service.socket()))
+        assert service.get("/health").status == 503
+    until(lambda: service.get("/health").status == 200)
+
+
+def _allow_many_files() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @contextmanager
