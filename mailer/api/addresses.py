@@ -7,7 +7,8 @@ A-labels in lower case. Nothing here says that an address exists.
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, cast
 
 from email_validator import EmailNotValidError, validate_email
 
@@ -26,6 +27,10 @@ _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _PLAIN: Final = re.compile(
     rf"(?!.*--.*\Z)({_ATEXT}(?:\.{_ATEXT})*)@((?:{_LABEL}\.)+[A-Za-z](?:[A-Za-z0-9]{{0,62}}))"
 )
+_LOWER_PLAIN: Final = re.compile(
+    rf"(?=.{{1,{MAX_BYTES}}}\Z)(?=[^@]{{1,{MAX_LOCAL_BYTES}}}@)(?!.*--)"
+    rf"{_ATEXT}(?:\.{_ATEXT})*@(?:{_LABEL}\.)+[A-Za-z][A-Za-z0-9]{{0,62}}".replace("A-Z", "")
+)
 _NO_TEXT: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -43,6 +48,11 @@ def normalized(text: str) -> str:
     if match and len(match[1]) <= MAX_LOCAL_BYTES:
         return f"{match[1]}@{match[2].lower()}"
     return _slowly(text)
+
+
+def all_as_stored(texts: Sequence[str | None]) -> bool:
+    """Whether each is plain, in lower case, and thus stored as it is: quick to say of many."""
+    return None not in texts and all(map(_LOWER_PLAIN.fullmatch, cast(Sequence[str], texts)))
 
 
 def mailbox(text: str) -> str:

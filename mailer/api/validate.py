@@ -157,8 +157,16 @@ class _Recipients:
         self._given: list[int | None] = []
 
     def take(self, message: MessageBody) -> None:
-        for email in message.emails or []:
-            self._add(email, "", None)
+        emails = message.emails or []
+        places = {email: n for n, email in enumerate(emails)}
+        if len(places) == len(emails) and addresses.all_as_stored(emails):
+            # The usual list has nothing to mend: asked as a whole it takes a third of the time.
+            self._unique = [Recipient(email) for email in emails]
+            self._by_address = places
+            self._first_asked, self._given = list(range(len(emails))), list(range(len(emails)))
+        else:
+            for email in emails:
+                self._add(email, "", None)
         for body in message.recipients or []:
             if body is None or body.email is None:
                 self._given.append(None)
@@ -208,12 +216,14 @@ class _Recipients:
 
     def kept(self) -> tuple[tuple[Recipient, ...], list[int | None]]:
         """Those that get a mail, and for each address as given its place among them."""
+        kept = [recipient for recipient in self._unique if recipient is not None]
+        if len(kept) == len(self._unique):
+            return tuple(kept), self._given
         places: list[int | None] = []
-        kept: list[Recipient] = []
+        place = 0
         for recipient in self._unique:
-            places.append(None if recipient is None else len(kept))
-            if recipient is not None:
-                kept.append(recipient)
+            places.append(None if recipient is None else place)
+            place += recipient is not None
         return tuple(kept), [None if n is None else places[n] for n in self._given]
 
     def _where(self, asked: int) -> str:

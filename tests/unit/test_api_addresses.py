@@ -27,6 +27,7 @@ from tests.messages import ENVELOPE
 )
 def test_addresses_are_stored_in_one_form(text: str, stored: str) -> None:
     assert addresses.normalized(text) == stored
+    assert text == stored or not addresses.all_as_stored(["a@example.com", text])
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,16 @@ def test_what_is_no_address_is_refused_with_the_reason(text: str, code: str) -> 
 
     assert refused.value.code == code
     assert str(refused.value)
+    assert not addresses.all_as_stored(["a@example.com", text])
+
+
+def test_the_quick_look_at_many_addresses_takes_usual_ones_only() -> None:
+    local = "x" * 64
+    assert addresses.all_as_stored(
+        ["a@example.com", "o'neil+tag@sub.example.co.uk", f"{local}@b.de"]
+    )
+    for text in ("A@example.com", "a@Example.com", f"x{local}@b.de", "a@xn--p1ai.de"):
+        assert not addresses.all_as_stored(["a@example.com", text])
 
 
 @pytest.mark.parametrize(
