@@ -5,8 +5,9 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 # caddy, nginx: the proxies; curl: the README's lines; e2fsprogs, gcc, strace: faults; postfix: a
-# real mail server; sqlite3: a foreign program that uses the database; util-linux: namespaces.
-install_packages caddy curl e2fsprogs gcc libc6-dev nginx-light postfix sqlite3 strace util-linux
+# real mail server; sqlite3: a foreign program that uses the database; util-linux: namespaces; wrk:
+# the benchmark's load.
+install_packages caddy curl e2fsprogs gcc libc6-dev nginx-light postfix sqlite3 strace util-linux wrk
 install_python_environment test
 cd "$root"
 [ $# -eq 0 ] || exec "$python" -m pytest "$@"

@@ -65,6 +65,8 @@ MAY_SLEEP = frozenset(
         "tests.process.plugins.recorder",
         "tests.process.listeners.listeners",
         "tests.bench.pacing",
+        "tests.bench.queued",
+        "tests.bench.soak",
         "tests.bench.standing",
     }
 )

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
-from tests.bench.installed import Bench, filled, wrk
+from tests.bench.installed import Bench, Load, filled, wrk
 from tests.bench.report import Figure
 from tests.ses.harness import FakeSes
 from tests.waiting import until
 
 
-def drain(
-    directory: Path, machine: Mapping[str, Any], mails: int, senders: int = 2
-) -> Iterator[Figure]:
+def drain(directory: Path, mails: int) -> Iterator[Figure]:
     """Figure 3, first part: mail queued before the start, a transport that takes all at once."""
     filled(directory / "mailer.db", mails)
-    bench = Bench(directory, command="supervise", SENDERS=str(senders))
-    rate, cpu_us = _drained(bench, mails)
-    bench.stop()
+    with Bench(directory, command="supervise") as bench:
+        rate, cpu_us = drained(bench, mails)
     bench.check()
-    name = f"drain of {mails:,} queued mails, {senders} senders"
-    yield _figure(3, machine, name, rate, "/s", ">= 25000")
-    yield _figure(3, machine, f"… CPU a mail, {senders} senders", cpu_us, "µs")
+    yield Figure(3, f"drain of {mails:,} queued mails, 2 senders", rate, "/s", ">= 25000")
+    yield Figure(3, "… CPU a mail, 2 senders", cpu_us, "µs")
 
 
-def drain_ses(directory: Path, machine: Mapping[str, Any], mails: int) -> Iterator[Figure]:
+def drain_ses(directory: Path, mails: int) -> Iterator[Figure]:
     """Figure 3, second part: SES in bulk, against the fake on loopback."""
     fake = FakeSes.start()
     fake.told(keep_mails=False)
@@ -44,21 +39,28 @@ def drain_ses(directory: Path, machine: Mapping[str, Any], mails: int) -> Iterat
         FROM_EMAIL="shop@example.org",
     )
     try:
-        rate, cpu_us = _drained(bench, mails)
+        rate, cpu_us = drained(bench, mails)
     finally:
         bench.stop()
         fake.stop()
     bench.check()
-    yield _figure(3, machine, "SES in bulk: CPU of mailer a mail", cpu_us, "µs", "<= 60")
-    yield _figure(3, machine, "… with the fake on the same cores", rate, "/s")
+    yield Figure(3, "SES in bulk: CPU of mailer a mail", cpu_us, "µs", "<= 60")
+    yield Figure(3, "… with the fake on the same cores", rate, "/s")
 
 
-def _drained(bench: Bench, mails: int) -> tuple[float, float]:
-    """Mails a second from the first that is sent to the last, and CPU microseconds a mail."""
+def drained(bench: Bench, mails: int, elsewhere: int = 0) -> tuple[float, float]:
+    """Mails a second from the first that is sent to the last, and CPU microseconds a mail.
+
+    `elsewhere` is how many wait for another transport, and wait on.
+    """
     with closing(bench.store()) as store:
-        first = until(lambda: _sent(bench, mails - store.batches.queued()), within_s=60)
+
+        def left() -> int:
+            return store.batches.queued() - elsewhere
+
+        first = until(lambda: _sent(bench, mails - left()), within_s=60)
         began, began_cpu_s = time.perf_counter(), bench.cpu_s()
-        until(lambda: not store.batches.queued(), within_s=600)
+        until(lambda: not left(), within_s=600)
         took_s, cpu_s = time.perf_counter() - began, bench.cpu_s() - began_cpu_s
     return (mails - first) / took_s, cpu_s / (mails - first) * 1e6
 
@@ -68,31 +70,23 @@ def _sent(bench: Bench, sent: int) -> int:
     return sent
 
 
-def through(directory: Path, machine: Mapping[str, Any], seconds: int) -> Iterator[Figure]:
+def through(directory: Path, seconds: int) -> Iterator[Figure]:
     """Figure 4: single mails from the post to `sent` on disk, all processes at work."""
-    bench = Bench(directory, NULL_BATCH="1")
-    began = time.perf_counter()
-    load = wrk(bench.url, "post.lua", seconds=seconds)
+    with Bench(directory, NULL_BATCH="1") as bench:
+        _, rate = posted_and_sent(bench, seconds)
+    bench.check()
+    yield Figure(4, "from the post to `sent` on disk, single mails", rate, "/s", ">= 4000")
+
+
+def posted_and_sent(bench: Bench, seconds: int, elsewhere: int = 0) -> tuple[Load, float]:
+    """Post singles; what the posts met with, and mails a second until the last was sent."""
     with closing(bench.store()) as store:
-        until(lambda: not store.batches.queued(), within_s=120)
+        began = time.perf_counter()
+        load = wrk(bench.url, "post.lua", seconds=seconds)
+        until(lambda: store.batches.queued() == elsewhere, within_s=120)
         took_s = time.perf_counter() - began
         topic = store.topics.get("orders")
-    bench.stop()
-    bench.check()
     assert topic is not None
-    assert topic.counters["sent"] >= load.requests - load.refused
-    name = "from the post to `sent` on disk, single mails"
-    yield _figure(4, machine, name, topic.counters["sent"] / took_s, "/s", ">= 4000")
-
-
-def _figure(
-    figure: int,
-    machine: Mapping[str, Any],
-    name: str,
-    value: float,
-    unit: str,
-    target: str = "",
-) -> Figure:
-    limit = f"{machine['syncs_per_s']:,} syncs/s, {machine['cores']} cores"
-    command = f"python -m tests.bench --only {figure}"
-    return Figure(figure, name, value, unit, target, limit, command)
+    assert not load.refused, bench.log
+    assert topic.counters["sent"] >= load.requests
+    return load, topic.counters["sent"] / took_s

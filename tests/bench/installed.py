@@ -16,20 +16,26 @@ from mailer.mail import Content, NewBatch, NewMessage, Recipient
 from mailer.store import Store
 from mailer.store.migrate import migrate
 from mailer.store.outcomes import Rules
-from mailer.store.queue import Ask
 from mailer.store.sent import Attempted
 from mailer.vocabulary import Lane, OutcomeKind, UncertainPolicy
 from tests.api.service import Service
 from tests.store.recount import differences
+from tests.store.world import ask
 
 HERE = Path(__file__).parent
 RULES = Rules(10**9, 10**6, UncertainPolicy.RESEND)
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 BATCH = 10_000
+TOPICS = 10
+NO_BOUND = {"MAX_QUEUED": "1000000000", "RETENTION_DAYS": "3650"}
+HTML = "<p>Hello, this is the news.</p>" * 10
 
 
 class Bench(Service):
-    """`mailer run`, or one half of it, with the null transport unless told otherwise."""
+    """`mailer run`, or one half of it, with the null transport unless told otherwise.
+
+    Nothing old is pruned and nothing refused for a full queue. A context: it ends with the block.
+    """
 
     def __init__(self, directory: Path, *, command: str = "run", **settings: str) -> None:
         self._main = command
@@ -40,17 +46,28 @@ class Bench(Service):
                 "MAX_SEND_PER_SECOND": "unlimited",
                 "API_WORKERS": "2",
                 "LOG_LEVEL": "WARNING",
+                **NO_BOUND,
                 **settings,
             },
             python_path=[HERE / "plugins"],
         )
 
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def command_of(self, name: str) -> list[str]:
+        """How to run one of mailer's commands."""
+        return [*super()._command()[:-1], name]
+
     def _command(self) -> list[str]:
-        return [*super()._command()[:-1], self._main]
+        return self.command_of(self._main)
 
     def _start(self) -> None:
         if self._main == "supervise":
@@ -58,8 +75,12 @@ class Bench(Service):
                 self.process = subprocess.Popen(
                     self._command(), env=self.environ, cwd=self.directory, stderr=log, stdout=log
                 )
-        else:
+            return
+        try:
             super()._start()
+        except BaseException:
+            self.stop()
+            raise
 
     def cpu_s(self) -> float:
         """CPU time of all its processes so far."""
@@ -68,6 +89,10 @@ class Bench(Service):
     def memory_bytes(self) -> int:
         """Memory of all its processes; what they share is counted once."""
         return sum(_memory_bytes(pid) for pid in self.pids())
+
+    def descriptors(self) -> int:
+        """Open files and sockets of all its processes."""
+        return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in self.pids())
 
     def pids(self) -> list[int]:
         found, new = [self.process.pid], [self.process.pid]
@@ -98,45 +123,42 @@ def filled(
     mails: int,
     *,
     transport: str = "null",
-    topics: int = 10,
     sent: bool = False,
-    html: str = "<p>Hello, this is the news.</p>" * 10,
-) -> None:
-    """Store so many mails, in batches of 10,000; with `sent` they are done, as old mail is."""
+    first: int = 0,
+    age_ms: int = 0,
+) -> list[tuple[str, int]]:
+    """Store so many mails, in batches of 10,000, to readers numbered from `first` on.
+
+    With `sent` they are done, as old mail is. The batches' ids and how many mails each holds.
+    """
     if not database.exists():
         migrate(database)
+    batches = []
     with closing(Store(database, RULES)) as store:
-        for first in range(0, mails, BATCH):
-            people = tuple(
-                Recipient(f"reader{number}@example.org")
-                for number in range(first, min(mails, first + BATCH))
-            )
-            topic_id = f"news/{first // BATCH % topics}"
-            content = Content("The news", html=html, topic_id=topic_id, lane=Lane.BULK)
-            now_ms = time.time_ns() // 1_000_000
-            batch = NewBatch(
-                secrets.token_hex(14), (NewMessage(content, people),), transport, now_ms, now_ms
-            )
+        for begin in range(first, first + mails, BATCH):
+            end = min(first + mails, begin + BATCH)
+            people = tuple(Recipient(f"reader{n}@example.org") for n in range(begin, end))
+            topic_id = f"news/{begin // BATCH % TOPICS}"
+            content = Content("The news", html=HTML, topic_id=topic_id, lane=Lane.BULK)
+            accepted_at_ms = time.time_ns() // 1_000_000 - age_ms
+            batch_id = secrets.token_hex(14)
+            message = NewMessage(content, people)
+            batch = NewBatch(batch_id, (message,), transport, accepted_at_ms, accepted_at_ms)
             with store.write():
                 store.batches.accept(batch, max_queued=10**12)
             if sent:
-                send_all(store, transport)
+                send_all(store, transport, age_ms)
+            batches.append((batch_id, end - begin))
+            store.housekeeping.checkpoint()  # or the WAL becomes as large as all that is stored
+    return batches
 
 
-def send_all(store: Store, transport: str) -> None:
-    """Claim and record all that waits, as a sender would."""
+def send_all(store: Store, transport: str, age_ms: int = 0) -> None:
+    """Claim and record all that waits, as a sender would have so long ago."""
     taken = Outcome(OutcomeKind.ACCEPTED, "taken")
-    everything = Ask(
-        sender=0,
-        transport=transport,
-        queues=(transport,),
-        rates={},
-        batch_size=BATCH,
-        calls=1,
-        calls_bulk=1,
-    )
+    everything = ask(sender=0, transport=transport, batch_size=BATCH, calls=1)
     while True:
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = time.time_ns() // 1_000_000 - age_ms
         with store.write():
             claim = store.queue.claim(everything, now_ms=now_ms, now_us=0)
         attempts = [

@@ -7,12 +7,13 @@ import platform
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mailer.store.library import sqlite_version
 
-SECONDS = 1.0
+SECONDS = 0.5
 
 
 def measured(directory: Path) -> dict[str, Any]:
@@ -28,6 +29,15 @@ def measured(directory: Path) -> dict[str, Any]:
         "loopback_round_trips_per_s": round(_round_trips_per_s()),
         "python_loop_per_s": round(_python_loop_per_s()),
     }
+
+
+def told(own: Mapping[str, Any]) -> str:
+    """What stands beside each figure."""
+    return (
+        f"{own['syncs_per_s']:,} syncs/s, {own['loopback_round_trips_per_s']:,} loopback round"
+        f" trips/s, {own['python_loop_per_s'] / 1e6:.3g} M Python additions/s, load"
+        f" {own['load_at_start']}"
+    )
 
 
 def _cpu() -> str:

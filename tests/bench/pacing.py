@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from statistics import quantiles
-from typing import Any
 
+from tests.bench.arithmetic import percentile
 from tests.bench.report import Figure
 from tests.process.harness import Mailer, most_in_a_second
 from tests.process.test_limits import run_burst, use
@@ -17,34 +16,41 @@ from tests.waiting import until
 RATE = 200
 
 
-def waits(directory: Path, machine: Mapping[str, Any], seconds: int) -> Iterator[Figure]:
+def waits(directory: Path, seconds: int) -> Iterator[Figure]:
     """Figure 5: single mails posted at 200/s, and as many scheduled over the same time."""
     mailer = Mailer(directory, MAX_SEND_PER_SECOND="unlimited", API_WORKERS="2")
     try:
-        wanted = RATE * seconds
-        answered_us: dict[str, int] = {}
-        begun_us: dict[str, int] = {}
-        start = time.monotonic()
-        for number in range(wanted):
-            _sleep_until(start + number / RATE)
-            begun = time.monotonic_ns() // 1000
-            (request_id,) = mailer.accepted(f"reader{number}@example.org")
-            answered_us[request_id] = time.monotonic_ns() // 1000
-            begun_us[request_id] = begun
-        until(lambda: len(mailer.hand_overs()) >= wanted, within_s=30)
-        handed_us = {call.request_id: call.at_us for call in mailer.hand_overs()}
-        # The answer comes after the commit, so that a wait can be below nothing: it counts as 0.
-        after_answer = [max(0, at - answered_us[mail]) / 1000 for mail, at in handed_us.items()]
-        whole = [(at - begun_us[mail]) / 1000 for mail, at in handed_us.items()]
-        yield _figure(machine, "answer → hand-over at 200/s, median", _p(after_answer, 50), "<= 2")
-        yield _figure(machine, "answer → hand-over at 200/s, p99", _p(after_answer, 99), "<= 10")
-        yield _figure(machine, "post begun → hand-over at 200/s, p99", _p(whole, 99))
-        yield from _scheduled(mailer, machine, seconds)
+        after_answer, whole = waits_at_200(mailer, seconds)
+        median, p99 = percentile(after_answer, 50), percentile(after_answer, 99)
+        yield Figure(5, "answer → hand-over at 200/s, median", median, "ms", "<= 2")
+        yield Figure(5, "answer → hand-over at 200/s, p99", p99, "ms", "<= 10")
+        yield Figure(5, "post begun → hand-over at 200/s, p99", percentile(whole, 99), "ms")
+        yield from _scheduled(mailer, seconds)
     finally:
         mailer.end()
 
 
-def _scheduled(mailer: Mailer, machine: Mapping[str, Any], seconds: int) -> Iterator[Figure]:
+def waits_at_200(mailer: Mailer, seconds: int) -> tuple[list[float], list[float]]:
+    """Milliseconds to the hand-over of each mail: from the answer, and from the post's begin."""
+    wanted = RATE * seconds
+    answered_us: dict[str, int] = {}
+    begun_us: dict[str, int] = {}
+    start = time.monotonic()
+    for number in range(wanted):
+        _sleep_until(start + number / RATE)
+        begun = time.monotonic_ns() // 1000
+        (request_id,) = mailer.accepted(f"reader{number}@example.org")
+        answered_us[request_id] = time.monotonic_ns() // 1000
+        begun_us[request_id] = begun
+    until(lambda: len(mailer.hand_overs()) >= wanted, within_s=30)
+    handed_us = {call.request_id: call.at_us for call in mailer.hand_overs()}
+    # The answer comes after the commit, so that a wait can be below nothing: it counts as 0.
+    after_answer = [max(0, at - answered_us[mail]) / 1000 for mail, at in handed_us.items()]
+    whole = [(at - begun_us[mail]) / 1000 for mail, at in handed_us.items()]
+    return after_answer, whole
+
+
+def _scheduled(mailer: Mailer, seconds: int) -> Iterator[Figure]:
     """Mails due one after the other; how late each is handed over."""
     done = len(mailer.hand_overs())
     first_due = datetime.now(UTC) + timedelta(seconds=3)
@@ -62,15 +68,12 @@ def _scheduled(mailer: Mailer, machine: Mapping[str, Any], seconds: int) -> Iter
         if call.request_id in due_ms
     ]
     assert min(late) > -1, "nothing goes before it is due"
-    yield _figure(machine, "due → hand-over of scheduled mail, p99", _p(late, 99), "<= 50")
+    p99 = percentile(late, 99)
+    yield Figure(5, "due → hand-over of scheduled mail, p99", p99, "ms", "<= 50")
 
 
 def limits(
-    directory: Path,
-    machine: Mapping[str, Any],
-    seconds: int,
-    rates: Sequence[int],
-    all_senders: Sequence[int],
+    directory: Path, seconds: int, rates: Sequence[int], all_senders: Sequence[int]
 ) -> Iterator[Figure]:
     """Figure 6: the worst second and the use of the limit, single and bulk, 1, 2 and 4 senders."""
     for rate in rates:
@@ -91,23 +94,9 @@ def limits(
                     mailer.end()
                 what = f"{rate}/s, {senders} senders, {batch_size} a call"
                 share = use(instants_us, rate)
-                yield _share(machine, f"worst second ÷ limit, {what}", worst / rate, "<= 1.0")
-                yield _share(machine, f"use of the limit, {what}", share, ">= 0.98")
+                yield Figure(6, f"worst second ÷ limit, {what}", worst / rate, "", "<= 1.0")
+                yield Figure(6, f"use of the limit, {what}", share, "", ">= 0.98")
 
 
 def _sleep_until(instant: float) -> None:
     time.sleep(max(0.0, instant - time.monotonic()))
-
-
-def _p(values: list[float], percentile: int) -> float:
-    return quantiles(values, n=100)[percentile - 1]
-
-
-def _figure(machine: Mapping[str, Any], name: str, value: float, target: str = "") -> Figure:
-    limit = f"{machine['syncs_per_s']:,} syncs/s"
-    return Figure(5, name, value, "ms", target, limit, "python -m tests.bench --only 5")
-
-
-def _share(machine: Mapping[str, Any], name: str, value: float, target: str) -> Figure:
-    limit = f"load {machine['load_at_start']} at the start"
-    return Figure(6, name, value, "", target, limit, "python -m tests.bench --only 6")

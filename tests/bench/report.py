@@ -1,4 +1,4 @@
-"""Figures and how they are told: `results.json` for programs, `results.md` for people."""
+"""Figures and how they are told: results.json for programs, results.md and curves for people."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.bench.curves import curves, is_point
+
+NO_RESULTS: Mapping[str, Any] = {"machine": {}, "figures": []}
 
 
 @dataclass(frozen=True)
@@ -17,10 +21,10 @@ class Figure:
     name: str
     value: float
     unit: str
-    target: str
+    target: str = ""
     """As `>= 8000` or `<= 20`; empty: told for comparison."""
-    machine_limit: str
-    command: str
+    machine_limit: str = ""
+    command: str = ""
 
     @property
     def met(self) -> bool | None:
@@ -29,31 +33,101 @@ class Figure:
         comparison, _, bound = self.target.partition(" ")
         return self.value >= float(bound) if comparison == ">=" else self.value <= float(bound)
 
-
-def write(directory: Path, machine: Mapping[str, Any], figures: Sequence[Figure]) -> None:
-    """Write both files. A figure measured anew takes the place of the one before."""
-    rows = [{**asdict(figure), "met": figure.met} for figure in figures]
-    document = {"machine": machine, "figures": rows}
-    (directory / "results.json").write_text(json.dumps(document, indent=1) + "\n")
-    (directory / "results.md").write_text(as_text(machine, figures))
+    @property
+    def row(self) -> dict[str, Any]:
+        fields = {**asdict(self), "met": self.met}
+        order = ("figure", "name", "value", "unit", "target", "met", "machine_limit", "command")
+        return {name: fields[name] for name in order}
 
 
-def as_text(machine: Mapping[str, Any], figures: Sequence[Figure]) -> str:
+def read(directory: Path) -> Mapping[str, Any]:
+    """What was written before."""
+    path = directory / "results.json"
+    document: Mapping[str, Any] = json.loads(path.read_text()) if path.exists() else NO_RESULTS
+    return document
+
+
+def merged(
+    before: Mapping[str, Any], machine: Mapping[str, Any], figures: Sequence[Figure]
+) -> dict[str, Any]:
+    """What a command measured anew takes the place of what the same command measured before."""
+    anew = {_what(figure.command) for figure in figures}
+    rows = [row for row in before["figures"] if _what(row["command"]) not in anew]
+    rows += [figure.row for figure in figures]
+    return {"machine": machine, "figures": sorted(rows, key=lambda r: (r["figure"], r["command"]))}
+
+
+def _what(command: str) -> str:
+    """The command without how long."""
+    return command.partition("--soak")[0] or command
+
+
+def peers(rows: Sequence[Mapping[str, Any]], figure: int) -> list[str]:
+    """What others did at the work of this figure."""
+    return [
+        f"{row['name']}: {number(row['value'])} {row['unit']}"
+        for row in rows
+        if row["figure"] == figure and row["name"].startswith("peer: ")
+    ]
+
+
+def write(directory: Path, document: Mapping[str, Any]) -> None:
+    """Write results.json, and what follows from it: results.md and the curves."""
+    drawn = directory / "curves"
+    drawn.mkdir(parents=True, exist_ok=True)
+    (directory / "results.json").write_text(
+        json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    )
+    (directory / "results.md").write_text(as_text(document))
+    for old in drawn.glob("*.svg"):
+        old.unlink()
+    for curve in curves(document["figures"]):
+        (drawn / curve.file).write_text(curve.svg())
+
+
+def as_text(document: Mapping[str, Any]) -> str:
     """The tables, in Markdown."""
     lines = ["# Results", "", "| the machine | |", "|---|---|"]
-    lines += [f"| {name.replace('_', ' ')} | {value} |" for name, value in machine.items()]
+    lines += [
+        f"| {name.replace('_', ' ')} | {value} |" for name, value in document["machine"].items()
+    ]
     lines += [
         "",
-        "Load generators, sinks and mailer share these cores.",
+        "Load generators, sinks, peers and mailer share these cores. Each figure stands beside",
+        "what the bare machine did just before it was measured. Figure 11 is the soak.",
         "",
         "| # | figure | measured | target | | the machine's own | command |",
         "|---|---|---|---|---|---|---|",
     ]
     marks = {True: "met", False: "**not met**", None: ""}
-    for figure in figures:
-        value = f"{figure.value:,.4g}" if figure.value < 100 else f"{figure.value:,.0f}"
-        lines.append(
-            f"| {figure.figure} | {figure.name} | {value} {figure.unit} | {figure.target}"
-            f" | {marks[figure.met]} | {figure.machine_limit} | `{figure.command}` |"
-        )
-    return "\n".join(lines) + "\n"
+    for row in document["figures"]:
+        if not is_point(row):
+            lines.append(
+                f"| {row['figure']} | {row['name']} | {number(row['value'])} {row['unit']}"
+                f" | {row['target']} | {marks[row['met']]} | {row['machine_limit']}"
+                f" | `{row['command']}` |"
+            )
+    return "\n".join([*lines, *_curves_as_text(document)]) + "\n"
+
+
+def number(value: float) -> str:
+    """With as many digits as mean something."""
+    return f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"
+
+
+def _curves_as_text(document: Mapping[str, Any]) -> list[str]:
+    lines = ["", "## Curves", "", "n stands for what the curve runs over.", ""]
+    for curve in curves(document["figures"]):
+        lines += [
+            f"### Figure {curve.figure}: {curve.title}",
+            "",
+            f"{curve.formula()}",
+            "",
+            f"![{curve.title}](curves/{curve.file})",
+            "",
+            "| " + " | ".join([curve.axis, *(f"{x:,.10g}" for x, _ in curve.points)]) + " |",
+            "|---" * (len(curve.points) + 1) + "|",
+            "| " + " | ".join([curve.unit, *(number(y) for _, y in curve.points)]) + " |",
+            "",
+        ]
+    return lines

@@ -50,6 +50,9 @@ rewrite unix - - n - - trivial-rewrite
 bounce unix - - n - 0 bounce
 defer unix - - n - 0 bounce
 virtual unix - n n - - virtual
+smtp unix - - n - - smtp
+scache unix - - n - 1 scache
+pickup unix n - n 60 1 pickup
 proxymap unix - - n - - proxymap
 anvil unix - - n - 1 anvil
 postlog unix-dgram n - n - 1 postlogd
@@ -59,7 +62,9 @@ postlog unix-dgram n - n - 1 postlogd
 class Postfix:
     """Started by `with`; needs root, as Postfix does."""
 
-    def __init__(self) -> None:
+    def __init__(self, extra: str = "") -> None:
+        """`extra` are more lines of main.cf."""
+        self._extra = extra
         # Not below pytest's directories, which only root may enter: Postfix becomes others.
         self._directory = tempfile.TemporaryDirectory(prefix="postfix-")
         self._home = Path(self._directory.name)
@@ -78,7 +83,7 @@ class Postfix:
             shutil.chown(self._home / name, "postfix", "postfix")
         owner = (self._home / "mailboxes").stat()
         main = _MAIN.format(home=self._home, uid=owner.st_uid, gid=owner.st_gid)
-        (self._home / "conf/main.cf").write_text(main)
+        (self._home / "conf/main.cf").write_text(main + self._extra)
         (self._home / "conf/master.cf").write_text(_MASTER.format(port=self.port))
         self._command("start")
         until(self._answers)
@@ -91,6 +96,19 @@ class Postfix:
     def mails(self) -> list[EmailMessage]:
         """What has been delivered, read back from the mailbox."""
         return [parse(path.read_bytes()) for path in (self._home / "mailboxes/all/new").glob("*")]
+
+    def queued(self, queue: str) -> int:
+        """How many mails lie in one of its queues."""
+        return sum(path.is_file() for path in (self._home / "queue" / queue).rglob("*"))
+
+    def release(self) -> None:
+        """Let go, now, what it holds."""
+        for command in (["postsuper", "-H", "ALL"], ["postqueue", "-f"]):
+            name, *arguments = command
+            conf = str(self._home / "conf")
+            subprocess.run(
+                [f"/usr/sbin/{name}", "-c", conf, *arguments], check=True, capture_output=True
+            )
 
     def log(self) -> str:
         return (self._home / "log/mail.log").read_text()

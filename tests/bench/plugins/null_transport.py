@@ -1,6 +1,7 @@
 """A transport that takes everything at once: what remains is mailer's own work.
 
-NULL_BATCH is how many mails it takes in a call.
+NULL_BATCH is how many mails it takes in a call, NULL_NAME what it is called. It rejects recipients
+whose address begins with "bad".
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from mailer.settings import Settings
 from mailer.vocabulary import OutcomeKind
 
 _TAKEN = Outcome(OutcomeKind.ACCEPTED, "taken")
+_REJECTED = Outcome(OutcomeKind.REJECTED, detail="550 no such user")
 
 
 class Null:
@@ -30,7 +32,7 @@ class Null:
         return self
 
     def send(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
-        return [_TAKEN] * len(envelopes)
+        return [_REJECTED if to.recipient.startswith("bad") else _TAKEN for to in envelopes]
 
     def close(self) -> None:
         pass
@@ -41,4 +43,5 @@ class Null:
 
 @hookimpl
 def mailer_transports(settings: Settings) -> Mapping[str, Transport]:
-    return {"null": Null(int(os.environ.get("NULL_BATCH", "50")))}
+    name = os.environ.get("NULL_NAME", "null")
+    return {name: Null(int(os.environ.get("NULL_BATCH", "50")))}
