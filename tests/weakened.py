@@ -17,7 +17,7 @@ from typing import Any
 
 from mailer import __main__, retry, supervisor, tokens
 from mailer.settings import load
-from mailer.store import Store, backup, messages, queue
+from mailer.store import Store, backup, messages, outcomes, queue
 from mailer.store.outcomes import rules_of
 
 Protection = Callable[[], None]
@@ -50,6 +50,11 @@ def crash_count() -> None:
 def look_at_the_living() -> None:
     """A sender's mail is taken from it whether or not its process lives."""
     _replace(supervisor, "process_started", lambda _pid: 0)
+
+
+def loyalty() -> None:
+    """What one transport may have taken, another may send."""
+    _replace(outcomes, "kept_by", lambda _transport, queue: queue)
 
 
 def private_modes() -> None:

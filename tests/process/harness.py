@@ -39,6 +39,30 @@ class HandOver:
     request_id: str
 
 
+class Recording:
+    """What a recording transport does and has been called with: its side of a directory."""
+
+    def __init__(self, directory: Path, behaviour: Mapping[str, Any]) -> None:
+        directory.mkdir(exist_ok=True)
+        self.directory = directory
+        self._told = directory / "behaviour.json"
+        self._record = directory / "calls"
+        self._record.touch()
+        self.behave(**behaviour)
+
+    def behave(self, **behaviour: Any) -> None:
+        """Tell it what to do from the next call on."""
+        new = self._told.with_suffix(".new")
+        new.write_text(json.dumps(behaviour))
+        new.replace(self._told)
+
+    def hand_overs(self) -> list[HandOver]:
+        """What it was called with, in order."""
+        lines = self._record.read_text().rpartition("\n")[0].splitlines()  # the last may be short
+        parts = (line.split() for line in lines)
+        return sorted(HandOver(int(ns) // 1000, int(pid), mail) for ns, pid, mail in parts)
+
+
 class Mailer(Service):
     """`mailer run`, or one half of it: `command="serve"`, `command="supervise"`."""
 
@@ -58,10 +82,8 @@ class Mailer(Service):
         """
         self._main = command
         self._without = without
-        self._told = directory / "behaviour.json"
-        self._record = directory / "calls"
-        self._record.touch()
-        self.behave(**(behaviour or {}))
+        recording = Recording(directory, behaviour or {})
+        self.behave, self.hand_overs = recording.behave, recording.hand_overs
         super().__init__(
             directory,
             {"TRANSPORT": "recorder", "RECORDER": str(directory), "SENDERS": "2", **settings},
@@ -105,18 +127,6 @@ class Mailer(Service):
         self.process.wait()
         self.process = self.spawn(self._main)
 
-    def behave(self, **behaviour: Any) -> None:
-        """Tell the recording transport what to do from the next call on."""
-        new = self._told.with_suffix(".new")
-        new.write_text(json.dumps(behaviour))
-        new.replace(self._told)
-
-    def hand_overs(self) -> list[HandOver]:
-        """What the recording transport was called with, in order."""
-        lines = self._record.read_text().rpartition("\n")[0].splitlines()  # the last may be short
-        parts = (line.split() for line in lines)
-        return sorted(HandOver(int(ns) // 1000, int(pid), mail) for ns, pid, mail in parts)
-
     def await_more(self, mails: int, within_s: float = 10.0) -> None:
         """Until so many more have been handed over than now."""
         so_far = len(self.hand_overs())
@@ -133,6 +143,18 @@ class Mailer(Service):
 
     def topic(self, topic_id: str) -> Any:
         return self.get(f"/v1/topics/{topic_id}").json
+
+    def way(self, transport: str) -> dict[str, Any]:
+        """What `mailer status` says of a transport."""
+        status = subprocess.run(
+            mailer_command("status", "--json"),
+            env=self.environ,
+            cwd=self.directory,
+            capture_output=True,
+            check=True,
+        )
+        found: list[dict[str, Any]] = json.loads(status.stdout)["transports"]
+        return next(way for way in found if way["transport"] == transport)
 
     # What the database says.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections import Counter
 from collections.abc import Callable
 
@@ -74,12 +72,16 @@ def test_several_poison_mails_at_once(start: Start) -> None:
 
 POISON = {
     "raise": "the transport raised RuntimeError",
+    "none": "the transport gave 0 outcomes for 1 mails",
     "never": "the transport did not answer in the time it promised",
 }
 
 
+NAMED_IN_LOG = {"raise": "unexpected RuntimeError in transport recorder"}
+
+
 def poisoned(start: Start, how: str, policy: str) -> tuple[Mailer, list[str]]:
-    """A mailer whose transport breaks its contract until all know it, and its mails."""
+    """A mailer whose transport breaks its contract, as all know by now, and its mails."""
     mailer = start(
         behaviour={"answer": how, "call_timeout_s": 0.5},
         UNCERTAIN_POLICY=policy,
@@ -87,10 +89,14 @@ def poisoned(start: Start, how: str, policy: str) -> tuple[Mailer, list[str]]:
     )
     mails = mailer.accepted(*addresses(40))
     until(lambda: mailer.rows("SELECT 1 FROM transports WHERE blocked_reason <> ''"))
+    return mailer, mails
+
+
+def mended(mailer: Mailer) -> None:
+    """The transport keeps its contract from now on, until all mail has found its end."""
     mailer.behave()
     until(mailer.finished, within_s=60)
     mailer.assert_sound()
-    return mailer, mails
 
 
 @pytest.mark.parametrize("how", POISON)
@@ -98,6 +104,8 @@ def test_a_poison_transport_loses_no_mail_sends_none_twice_and_is_named(
     start: Start, how: str
 ) -> None:
     mailer, mails = poisoned(start, how, "give_up")
+    until(lambda: mailer.way("recorder")["reason"] == POISON[how], within_s=20)
+    mended(mailer)
     calls = Counter(call.request_id for call in mailer.hand_overs())
     assert calls == Counter(mails)
     uncertain = mailer.uncertain_events()
@@ -106,33 +114,13 @@ def test_a_poison_transport_loses_no_mail_sends_none_twice_and_is_named(
     history = mailer.get(f"/v1/mails/{next(iter(uncertain))}").json
     told = {(event["source"], event["detail"]) for event in history["events"]}
     assert ("recorder", POISON[how]) in told
-    named = ("recorder: the transport", "unexpected RuntimeError in transport recorder")
-    assert any(words in mailer.log for words in named)
+    assert NAMED_IN_LOG.get(how, f"recorder: {POISON[how]}") in mailer.log
     assert "hunter2" not in mailer.log
-
-
-def test_status_names_it_with_the_reason(start: Start) -> None:
-    mailer = start(behaviour={"answer": "none"}, MAX_SEND_PER_SECOND="50")
-    mailer.accepted(*addresses(5))
-
-    why = "the transport gave 0 outcomes for 1 mails"
-
-    def named() -> bool:
-        status = subprocess.run(
-            weakened.mailer_command("status", "--json"),
-            env=mailer.environ,
-            cwd=mailer.directory,
-            capture_output=True,
-            check=True,
-        )
-        told = {way["transport"]: way for way in json.loads(status.stdout)["transports"]}
-        return (told["recorder"]["condition"], told["recorder"]["reason"]) == ("paused", why)
-
-    until(named, within_s=20)
 
 
 def test_control_what_was_poisoned_is_sent_again_if_that_is_the_policy(start: Start) -> None:
     mailer, mails = poisoned(start, "raise", "resend")
+    mended(mailer)
     calls = Counter(call.request_id for call in mailer.hand_overs())
     twice = {mail for mail, count in calls.items() if count > 1}
     assert twice

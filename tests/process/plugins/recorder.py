@@ -2,8 +2,9 @@
 
 Found by child processes through the `dist-info` beside it, when this directory is on PYTHONPATH.
 The directory RECORDER holds `calls`, a line for each mail written at the instant `send` is
-entered, and `behaviour.json`, read anew at each call. What a mail's recipient is called decides
-too: `exit@…` and `crash@…` end the process, `slow@…` takes its time, `hang@…` never returns.
+entered, and `behaviour.json`, read anew at each call; SECOND_RECORDER those of another such
+transport, `second`. What a mail's recipient is called decides too: `exit@…` and `crash@…` end the
+process, `slow@…` takes its time, `hang@…` never returns.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ class Recorder:
         if told.get("delay_ms"):
             time.sleep(told["delay_ms"] / 1000)
         kind = OutcomeKind(told.get("outcome", "accepted"))
-        return _answer(told.get("answer"), [Outcome(kind, "as told") for _ in envelopes])
+        outcome = Outcome(kind, "as told", halts=bool(told.get("halts")))
+        return _answer(told.get("answer"), [outcome] * len(envelopes))
 
     def close(self) -> None:
         pass
@@ -95,5 +97,9 @@ def _answer(how: str | None, outcomes: list[Outcome]) -> list[Outcome]:
 
 @hookimpl
 def mailer_transports(settings: Settings) -> Mapping[str, Transport]:
-    directory = os.environ.get("RECORDER")
-    return {"recorder": Recorder(Path(directory))} if directory else {}
+    directories = {"recorder": "RECORDER", "second": "SECOND_RECORDER"}
+    return {
+        name: Recorder(Path(os.environ[variable]))
+        for name, variable in directories.items()
+        if variable in os.environ
+    }
