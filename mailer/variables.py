@@ -155,9 +155,14 @@ def dotenv(path: Path | None) -> Mapping[str, str | None]:
 
 
 def credentials(directory: str | None) -> Mapping[str, str]:
-    """Files named after variables, as systemd's LoadCredential= puts them (systemd.exec(5))."""
-    found = {}
-    for path in Path(directory).iterdir() if directory else ():
+    """Files named after variables, as systemd's LoadCredential= puts them (systemd.exec(5)).
+
+    systemd 255 names a directory that it has not made when there was nothing to load.
+    """
+    found: dict[str, str] = {}
+    if not directory or not Path(directory).exists():
+        return found
+    for path in Path(directory).iterdir():
         try:
             found[path.name] = path.read_text().strip()
         except (OSError, UnicodeDecodeError) as error:

@@ -214,6 +214,11 @@ def test_credentials_stand_between_the_environment_and_the_file(tmp_path: Path) 
     }
 
 
+def test_a_directory_of_no_credentials_need_not_exist(tmp_path: Path) -> None:
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path / "none"), "SENDERS": "3"}
+    assert load(environ).senders == 3
+
+
 def test_a_credential_that_is_no_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "JWT_SECRET").write_bytes(b"\xff" * 32)
     assert "can't be read" in faults(CREDENTIALS_DIRECTORY=str(tmp_path))["JWT_SECRET"]
