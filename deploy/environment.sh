@@ -5,6 +5,7 @@
 #   python          its interpreter, once `install_python_environment` has run
 #   install_packages NAME…              Debian packages, by apt-get if root, else named
 #   install_python_environment [EXTRA]  mailer, editable, with the extra's dependencies
+#   install_promtool                Prometheus's own check of its rules, into .venv/bin
 #
 # What is installed already is left alone, so that a second run needs no network.
 
@@ -52,4 +53,18 @@ install_python_environment() {
             die "pip could not install; the first run needs a package index"
         echo "$wanted" >"$root/.venv/installed-$extra"
     fi
+}
+
+install_promtool() { # alone: with its package a Prometheus would be started
+    local tool=$root/.venv/bin/promtool scratch
+    [ ! -x "$tool" ] || return 0
+    echo "fetching promtool from Debian's prometheus" >&2
+    scratch=$(mktemp -d)
+    (
+        cd "$scratch"
+        apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }
+    ) >&2 || die "the package prometheus could not be fetched by apt-get download"
+    dpkg-deb --fsys-tarfile "$scratch"/prometheus_*.deb | tar -xO ./usr/bin/promtool >"$tool"
+    chmod +x "$tool"
+    rm -r "$scratch"
 }

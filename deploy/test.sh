@@ -9,6 +9,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 # the benchmark's load.
 install_packages caddy curl e2fsprogs gcc libc6-dev nginx-light postfix sqlite3 strace util-linux wrk
 install_python_environment test
+install_promtool
 cd "$root"
 [ $# -eq 0 ] || exec "$python" -m pytest "$@"
 failed=0
