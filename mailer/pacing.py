@@ -13,7 +13,6 @@ rule too but make an interactive mail wait for the pause.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -127,11 +126,17 @@ def plan(paces: Sequence[Pace], *, now_us: int, recipients: int, batch_size: int
     most = min(recipients_a_slot(pace.limit, batch_size) for pace in paces)
     slots: list[Slot] = []
     while recipients > 0:
+        # Each limit goes on from where it would have let one go: what another keeps back leaves
+        # room for those that this other does not concern.
+        own_us = [window.opens_us(now_us) for window in windows]
         at_us = _open_us(windows, now_us)
         if at_us is None or at_us > now_us + HORIZON_US:
             break
         share = min(recipients, most, *(window.room for window in windows))
-        next_us = tuple(window.take(share, at_us) for window in windows)
+        next_us = tuple(
+            window.take(share, opens_us or at_us)
+            for window, opens_us in zip(windows, own_us, strict=True)
+        )
         slots.append(Slot(at_us, at_us + TOLERANCE_US, share, next_us))
         recipients -= share
     return slots
@@ -160,26 +165,29 @@ class _Window:
     """The window that ends with the slot being planned: how many more recipients it takes."""
 
     def __init__(self, pace: Pace, now_us: int) -> None:
-        self._leaving = deque(sorted(pace.recent, key=lambda granted: granted.until_us))
+        self._leaving = sorted(pace.recent, key=lambda granted: granted.until_us)
         self._limit = pace.limit
         self._paced_us = max(pace.next_us, now_us - CATCH_UP_US)
-        self.room = pace.limit.capacity - sum(granted.recipients for granted in pace.recent)
+        self._left = pace.limit.capacity - sum(granted.recipients for granted in pace.recent)
+        self.room = self._left
+        """At the instant that `opens_us` told last."""
 
     def opens_us(self, from_us: int) -> int | None:
         """The earliest instant from then on with room for one; None when it can't be known yet."""
         at_us = max(from_us, self._paced_us)
-        while self._leaving:
-            left_us = self._leaving[0].until_us + self._limit.window_us
+        self.room = self._left
+        for granted in self._leaving:
+            left_us = granted.until_us + self._limit.window_us
             if left_us > at_us:
                 if self.room > 0:
                     break
                 at_us = left_us
-            self.room += self._leaving.popleft().recipients
+            self.room += granted.recipients
         return at_us if self.room > 0 else None
 
     def take(self, recipients: int, at_us: int) -> int:
-        """So many are granted at that instant; where the even spacing has the next ones."""
+        """So many are granted, from that instant on; where the even spacing has the next ones."""
         spacing_us = recipients * self._limit.window_us // self._limit.capacity
         self._paced_us = max(self._paced_us, at_us - CATCH_UP_US) + spacing_us
-        self.room -= recipients
+        self._left -= recipients
         return self._paced_us

@@ -1,8 +1,8 @@
 """Limits over more than a second: pure functions over what each hundredth of the window held.
 
 Promise: at hand-over, no window of the limit's length holds more recipients than the limit, and
-mail that waits uses 99 % of it or more. A hundredth counts until the window has wholly left it, so
-never too short, and at most a hundredth of the window too long. A slot counts from its grant, in
+mail that waits uses 98.5 % of it or more. A hundredth counts until the window has wholly left it,
+so never too short, and at most a hundredth of the window too long. A slot counts from its grant, in
 the hundredth of its latest possible use, and once used in that of its use. So what has to be
 summed stays the same, however long the window.
 

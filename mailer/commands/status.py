@@ -202,6 +202,7 @@ def _lines(seen: dict[str, Any]) -> Iterator[str]:
     lanes = ", ".join(
         f"{x['transport']} {x['lane']}{' to ' + x['domain'] if x['domain'] else ''} {x['mails']:,}"
         for x in queue["lanes"]
+        if x["mails"] or not x["domain"]
     )
     senders = [f"{s['pid']}{'' if s['alive'] else ' (gone)'}" for s in seen["senders"]]
     yield f"queue     {queue['waiting']:,} waiting" + (f" ({lanes})" if lanes else "")

@@ -113,12 +113,14 @@ def _limits(quota: Mapping[str, Any], settings: Settings) -> Iterator[Check]:
         advice = "bulk mail waits when it is used up; ask AWS for a higher one in good time"
         much = sent >= MUCH * daily
         yield Check("ses: quota", WARNING if much else OK, finding, advice if much else "")
-    rate, ours = quota.get("MaxSendRate", 0), settings.max_send_per_second
+    rate, of_limits = quota.get("MaxSendRate", 0), settings.limits.per_second("ses")
+    variable = "LIMITS" if of_limits else "MAX_SEND_PER_SECOND"
+    ours = of_limits or settings.max_send_per_second
     if ours is not None and ours > rate:
-        finding = f"SES takes {rate:g} a second, MAX_SEND_PER_SECOND is {ours:g}: {rate:g} it is"
-        yield Check("ses: rate", WARNING, finding, f"set MAX_SEND_PER_SECOND={rate:g}, or ask AWS")
+        finding = f"SES takes {rate:g} a second, {variable} says {ours:g}: {rate:g} it is"
+        yield Check("ses: rate", WARNING, finding, f"set {rate:g} a second there, or ask AWS")
     else:
-        limit = "no limit of ours" if ours is None else f"MAX_SEND_PER_SECOND is {ours:g}"
+        limit = "no limit of ours" if ours is None else f"{variable} says {ours:g}"
         yield Check("ses: rate", OK, f"SES takes {rate:g} a second, {limit}")
 
 

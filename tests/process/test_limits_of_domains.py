@@ -1,13 +1,15 @@
 """LIMITS: several at once, for a transport and for a domain, over a second and over longer.
 
-Measured at the transport's entry, over all processes, one of them killed. The control shows that
-the same load goes beyond the domain's limit when nobody looks at it.
+Measured at the transport's entry, over all processes, one or all of them killed. The control shows
+that the same load goes beyond what nobody looks at.
 """
 
 from __future__ import annotations
 
 import random
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 
@@ -19,7 +21,7 @@ pytestmark = pytest.mark.alone
 
 Start = Callable[..., Mailer]
 
-SECONDS = 30 if FULL else 9
+SECONDS = 30 if FULL else 6
 TO_DOMAIN = "example.net"
 
 
@@ -64,9 +66,33 @@ def test_every_limit_holds_and_what_binds_is_used(start: Start, senders: int) ->
         assert min(use) >= 0.97
 
 
-def test_control_without_the_domains_limit_the_same_load_goes_beyond_it(start: Start) -> None:
-    mailer = start(LIMITS="recorder=100/s")
-    to_domain = post_mixed(mailer, 1000, share=0.3)
-    until(lambda: len(mailer.hand_overs()) > 250, within_s=10)
-    of_domain = [call for call in mailer.hand_overs() if call.request_id in to_domain]
-    assert most_in(1.0, us(of_domain)) > 20
+def kill_all(mailer: Mailer) -> None:
+    for pid in [mailer.process.pid, *mailer.children().values(), *mailer.workers()]:
+        mailer.kill(pid)
+    mailer.process.wait()
+    until(lambda: not mailer.senders())
+
+
+def test_a_window_outlasts_the_kill_of_everything(start: Start) -> None:
+    mailer = start(LIMITS="recorder=200/s, 60/6s", INTERACTIVE_RESERVE="0%")
+    post_mixed(mailer, 1000, share=0.5)
+    until(lambda: len(mailer.hand_overs()) > 40, within_s=10)
+    kill_all(mailer)
+    mailer.start_anew()
+    until(lambda: len(mailer.hand_overs()) > 70, within_s=20)
+    assert most_in(6.0, us(mailer.hand_overs())) <= 60
+
+
+def test_control_what_nobody_looks_at_is_gone_beyond(start: Start) -> None:
+    """No limit for the domain, and nothing on record of the window when all begins anew."""
+    mailer = start(LIMITS="recorder=200/s, 60/30s", INTERACTIVE_RESERVE="0%")
+    to_domain = post_mixed(mailer, 1000, share=0.5)
+    until(lambda: len(mailer.hand_overs()) > 45, within_s=10)
+    kill_all(mailer)
+    with closing(sqlite3.connect(mailer.database)) as db, db:
+        db.execute("DELETE FROM window_counts")
+    mailer.start_anew()
+    until(lambda: len(mailer.hand_overs()) > 100, within_s=20)
+    calls = mailer.hand_overs()
+    assert most_in(30.0, us(calls)) > 60
+    assert most_in(1.0, us([call for call in calls if call.request_id in to_domain])) > 20

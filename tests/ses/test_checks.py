@@ -65,7 +65,7 @@ def test_an_account_that_is_well(ses: FakeSes) -> None:
         ({"enforcement": "SHUTDOWN"}, "account", FAILURE, "SHUTDOWN"),
         ({"max_24h": 100.0, "sent_24h": 80.0}, "quota", WARNING, "80 of 100 used"),
         ({"max_24h": -1.0}, "quota", OK, "no limit"),
-        ({"max_send_rate": 1.0}, "rate", WARNING, "MAX_SEND_PER_SECOND is 12: 1 it is"),
+        ({"max_send_rate": 1.0}, "rate", WARNING, "MAX_SEND_PER_SECOND says 12: 1 it is"),
         ({"verified": ["other.example"]}, "From address", FAILURE, "not verified in eu-"),
         ({"verified": ["example"]}, "From address", FAILURE, "is not verified"),
         ({"verified": [], "unverified": ["example.org"]}, "From address", FAILURE, "not complete"),
