@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +18,6 @@ from rich.live import Live
 from rich.text import Text
 
 from mailer import plugins
-from mailer.allowance import rate_per_second
 from mailer.api import times
 from mailer.clock import Clock, SystemClock
 from mailer.commands import ways_out
@@ -26,6 +26,7 @@ from mailer.commands.tables import console, plain, table
 from mailer.settings import Settings
 from mailer.store import Store
 from mailer.store.library import has_wal_reset_bug, sqlite_version
+from mailer.store.status import Depth
 from mailer.store.topics import Topic
 from mailer.vocabulary import GIVEN_UP, HANDED_OVER, State
 
@@ -65,11 +66,9 @@ def look(
     store: Store, settings: Settings, manager: pluggy.PluginManager, clock: Clock
 ) -> dict[str, Any]:
     """Everything `status` shows, as it goes into JSON."""
-    now_ms, now_us = clock.wall_ms(), clock.mono_us()
+    now_ms = clock.wall_ms()
     depths = store.status.depths()
     oldest_ms = store.status.oldest_due_at_ms(now_ms)
-    name = settings.transport_name
-    limit = rate_per_second(settings, name, store.transports.get(name), now_us)
     held = store.hold.get()
     return {
         "at": times.written(now_ms),
@@ -83,29 +82,17 @@ def look(
             "nearly_full": store.housekeeping.nearly_full(),
             "reserve": store.housekeeping.has_reserve(),
         },
-        "transport": settings.transport_name,
+        "transport": f"{settings.ways}",
         "held_since": times.written_or_none(held.since_ms if held else None),
         "queue": {
             "waiting": sum(depth.mails for depth in depths),
             "behind_s": (now_ms - oldest_ms) / 1000 if oldest_ms is not None else 0,
-            "lanes": [
-                {
-                    "transport": depth.transport,
-                    "domain": depth.domain or None,
-                    "lane": depth.lane,
-                    "mails": depth.mails,
-                }
-                for depth in depths
-            ],
+            "lanes": list(_lanes(depths)),
         },
         "rate": {
-            "last_second": store.status.handed_over(now_us - 1_000_000)
-            if limit
-            else None,  # without a limit no slots are kept
             "last_hour": store.transports.sent_since(now_ms // 60_000 - 60),
             "last_24h": store.transports.sent_since(now_ms // 60_000 - 24 * 60),
             "max_per_second": settings.max_send_per_second,
-            "limit_per_second": limit,  # the provider's, or learnt of it, where that is lower
         },
         "transports": ways_out.transports(store, settings, clock),
         "limits": ways_out.limits(store, settings, clock),
@@ -118,6 +105,15 @@ def look(
         "notes": list(_notes(store, manager)),
         "topics": [_topic(topic) for topic in _topics(store)],
     }
+
+
+def _lanes(depths: Iterable[Depth]) -> Iterator[dict[str, Any]]:
+    """What waits for each transport, whether or not another may take it."""
+    waiting: Counter[tuple[str, str, str]] = Counter()
+    for depth in depths:
+        waiting[depth.transport, depth.domain, depth.lane] += depth.mails
+    for (transport, domain, lane), mails in sorted((+waiting).items()):
+        yield {"transport": transport, "domain": domain or None, "lane": lane, "mails": mails}
 
 
 def _event_plugins(store: Store) -> Iterator[dict[str, Any]]:
@@ -197,8 +193,6 @@ def _shown(seen: dict[str, Any]) -> RenderableType:
 
 def _lines(seen: dict[str, Any]) -> Iterator[str]:
     queue, rate = seen["queue"], seen["rate"]
-    limit = rate["limit_per_second"]
-    now = "no limit" if limit is None else f"{rate['last_second']}/s (at most {round(limit, 1):g})"
     lanes = ", ".join(
         f"{x['transport']} {x['lane']}{' to ' + x['domain'] if x['domain'] else ''} {x['mails']:,}"
         for x in queue["lanes"]
@@ -207,9 +201,11 @@ def _lines(seen: dict[str, Any]) -> Iterator[str]:
     senders = [f"{s['pid']}{'' if s['alive'] else ' (gone)'}" for s in seen["senders"]]
     yield f"queue     {queue['waiting']:,} waiting" + (f" ({lanes})" if lanes else "")
     yield f"behind    {queue['behind_s']:.1f} s"
-    yield (
-        f"rate      {now}, {rate['last_hour']:,} in the last hour, {rate['last_24h']:,} in 24 hours"
-    )
+    for way in seen["transports"]:
+        if way["chosen"] and way["limit_per_second"]:
+            at_most = f"(at most {round(way['limit_per_second'], 1):g})"
+            yield f"rate      {way['transport']} {way['last_second']}/s {at_most}"
+    yield f"sent      {rate['last_hour']:,} in the last hour, {rate['last_24h']:,} in 24 hours"
     for used in seen["limits"]:
         yield f"limit     {ways_out.limit_line(used)}"
     yield f"senders   {', '.join(senders) or 'none: run `mailer supervise`, or nothing is sent'}"

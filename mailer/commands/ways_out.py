@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
+from mailer.allowance import rate_per_second
 from mailer.api import times
 from mailer.clock import Clock
 from mailer.limit_use import limit_uses
@@ -17,15 +19,19 @@ from mailer.vocabulary import Condition
 def transports(store: Store, settings: Settings, clock: Clock) -> list[dict[str, Any]]:
     """Every transport on record, as it goes into JSON."""
     now_us = clock.mono_us()
+    limit_of = partial(rate_per_second, settings, now_us=now_us)
     out = store.transports.out_of_service(clock.wall_ms(), settings.fail_over_after_s * 1000)
     detours = sorted(settings.ways.detours(out))
     return [
         {
             "transport": state.transport,
+            "chosen": state.transport in settings.ways.names,
             "condition": state.condition(now_us),
             "reason": state.blocked_reason,
             "for_s": max(0.0, (state.blocked_until_us - now_us) / 1_000_000),
             "halted_at": times.written_or_none(state.halted_at_ms),
+            "last_second": store.slots.used_since(state.transport, now_us - 1_000_000),
+            "limit_per_second": limit_of(state.transport, state),
             "goes_by": [taker for name, taker in detours if name == state.transport],
             "notice": state.notice,
             "quota": _quota(store, state, settings, clock.wall_ms()),

@@ -82,13 +82,6 @@ class Status:
         row = self._db.one(_TOLD_LAST, (LOOK_BACK_EVENTS,))
         return int(row[0]) if row else None
 
-    def handed_over(self, since_us: int) -> int:
-        """Recipients in slots of the rate whose (latest) use is since then."""
-        row = self._db.one(
-            "SELECT coalesce(sum(recipients), 0) FROM slots WHERE until_us >= ?", (since_us,)
-        )
-        return int(row[0]) if row else 0
-
     def first_due_at_ms(self, queue: str, lane: str) -> int | None:
         """When the mail of a queue that has waited longest was due, or the next one will be."""
         rows = (

@@ -188,6 +188,7 @@ def test_all_faults_are_named_at_once(api: Service) -> None:
                     "subject": "a\r\nBcc: x@example.com",
                     "headers": {"Bcc": "x@example.com", "X-A": "a\nb"},
                     "expires_at": "2001-01-01 00:00:00",
+                    "transport": "owl",
                     "colour": "red",
                 }
             ],
@@ -210,6 +211,7 @@ def test_all_faults_are_named_at_once(api: Service) -> None:
         ("messages[0].headers.X-A", "header_value_invalid"),
         ("messages[0].expires_at", "expired"),
         ("scheduled_at", "time_invalid"),
+        ("messages[0].transport", "transport_unknown"),
         ("transport", "transport_unknown"),
     }
 

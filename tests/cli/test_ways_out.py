@@ -41,6 +41,12 @@ def said(world: World) -> list[str]:
     return list(ways_out.lines(post))
 
 
+def said_of(transport: str, world: World, way: str) -> str:
+    seen = look(world.store, settings(world, TRANSPORT=way), plugins.load(), HandClock(world))
+    (found,) = (one for one in seen["transports"] if one["transport"] == transport)
+    return " ".join(ways_out.lines(found))
+
+
 def doctored(world: World, name: str, **environ: str) -> list[Check]:
     found = checks.local(settings(world, **environ), HandClock(world))
     return [check for check in found if check.name == name]
@@ -69,6 +75,25 @@ def test_a_pause_and_a_provider_out_of_reach(world: World) -> None:
         world.store.transports.block("post", world.now_us + 5_000_000, "slow down")
     assert said(world) == ["post is paused for 5 s: slow down"]
     assert [check.result for check in doctored(world, "transport")] == [CheckResult.WARNING]
+
+
+@pytest.mark.parametrize("trouble", ["halt", "no connection"])
+def test_a_detour_is_told_with_the_transport_that_takes_over(world: World, trouble: str) -> None:
+    transports = world.store.transports
+    with world.store.write():
+        transports.register("other", reports_events=False)
+        if trouble == "halt":
+            transports.block("post", 0, "verify it", halted_at_ms=world.now_ms)
+        else:
+            transports.note_unreachable("post", "no route")
+            transports.note_trouble(world.now_ms - 300_000)
+    both = settings(world, TRANSPORT="post,other")
+    other, post = look(world.store, both, plugins.load(), HandClock(world))["transports"]
+    assert (post["goes_by"], other["goes_by"]) == (["other"], [])
+    (line,) = ways_out.lines(post)
+    assert line.endswith("; mail that may goes by other")
+    assert "goes by" not in said_of("post", world, "post")
+    assert "goes by" not in said_of("post", world, "other,post")
 
 
 def test_a_quota_that_is_used_up_tells_until_when_and_what_is_reserved(world: World) -> None:

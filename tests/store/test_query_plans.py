@@ -164,7 +164,6 @@ def look(world: World) -> None:
     store.suppressions.list(email="b@x.org", after=("", ""), limit=10)
     store.status.depths()
     store.transports.troubled(world.now_us)
-    store.status.handed_over(world.now_us)
     store.status.oldest_due_at_ms(world.now_ms)
     samples(store, load({}), plugins.load(), HandClock(world))
 

@@ -142,7 +142,7 @@ def test_old_slots_are_forgotten(world: World) -> None:
     world.accept("a@x.org")
     world.claim(limit=Limit.per_second(500))
     duties.forget_slots(world.store, world.now_us + 200_000_000, duties.slots_kept_us(None))
-    assert world.store.status.handed_over(0) == 0
+    assert world.store.slots.used_since("post", 0) == 0
 
 
 def test_the_daily_check_finds_damage(world: World) -> None:
