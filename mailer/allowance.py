@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Final
 
 from mailer.handover import Sessions
 from mailer.limit_use import long_windows
@@ -17,9 +16,6 @@ from mailer.settings import Settings
 from mailer.store import Store
 from mailer.store.queue import Ask, Head
 from mailer.store.transports import TransportState
-
-FOR_INTERACTIVE: Final = 2
-"""Sessions that bulk mail leaves free, so that a slow provider can't keep interactive mail out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,16 +200,16 @@ def _opens_us(
 
 def _ask(source: _Source, rates: Mapping[str, Limit], sender: int, *, alone: bool) -> Ask:
     sessions = source.sessions
-    idle, most = sessions.idle, sessions.transport.max_in_flight
-    kept_free = FOR_INTERACTIVE if most > 2 * FOR_INTERACTIVE else 0
+    # Paced mail is claimed as it goes, so that cancels and interactive mail find the most waiting.
+    each = 1 if rates else sessions.calls_a_round
     return Ask(
         sender=sender,
         transport=sessions.name,
         queues=source.queues,
         rates=rates,
         batch_size=sessions.transport.batch_size,
-        calls=idle,
-        calls_bulk=max(0, min(idle, most - kept_free - len(sessions.running()))),
+        calls=sessions.idle * each,
+        calls_bulk=sessions.idle_for_bulk * each,
         alone=alone,
         domain_way=source.domain_way,
     )

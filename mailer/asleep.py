@@ -27,32 +27,41 @@ class Sleep:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._stop)
         signal.set_wakeup_fd(self._signal.fileno(), warn_on_full_buffer=False)
-        self._selector = selectors.DefaultSelector()
-        for readable in (*awaited, self._poked, self._signalled):
-            self._selector.register(readable, selectors.EVENT_READ)
-        self._selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
+        self._poke_sent = False
+        self._selector, self._without_pokes = (selectors.DefaultSelector() for _ in range(2))
+        for selector in (self._selector, self._without_pokes):
+            for readable in (*awaited, self._signalled, sys.stdin.fileno()):
+                selector.register(readable, selectors.EVENT_READ)
+        self._selector.register(self._poked, selectors.EVENT_READ)
 
     def _stop(self, _signal: int, _frame: object) -> None:
         self.stopping = True
 
     def poke(self) -> None:
         """End the present or next sleep; from any thread."""
+        if self._poke_sent:
+            return  # nobody has slept since; what is poked for is seen before the next sleep
+        self._poke_sent = True
         with contextlib.suppress(BlockingIOError):
             self._poke.send(b"x")
 
-    def until(self, at_most_s: float) -> bool:
+    def until(self, at_most_s: float, *, heed_pokes: bool = True) -> bool:
         """Sleep; whether it was ended by nothing but a poke."""
-        ready = {key.fd for key, _ in self._selector.select(at_most_s)}
+        selector = self._selector if heed_pokes else self._without_pokes
+        ready = {key.fd for key, _ in selector.select(at_most_s)}
         drain(self._poked)
+        self._poke_sent = False
         drain(self._signalled)
         if sys.stdin.fileno() in ready and not os.read(sys.stdin.fileno(), 64):
             self.stopping = True
-            self._selector.unregister(sys.stdin.fileno())
+            for selector in (self._selector, self._without_pokes):
+                selector.unregister(sys.stdin.fileno())
         return ready == {self._poked.fileno()}
 
     def close(self) -> None:
         signal.set_wakeup_fd(-1)
         self._selector.close()
+        self._without_pokes.close()
 
 
 def drain(end: socket.socket) -> None:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from mailer.handover import Finished
+from mailer.calls import Finished
 from mailer.hookspecs import Outcome
 from mailer.mail import ClaimedMail
 from mailer.masking import address_hash, code_of

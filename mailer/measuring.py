@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from mailer.handover import Finished
+from mailer.calls import Finished
 from mailer.metrics import ATTEMPTS, DUE_TO_HANDOVER, GIVEN_BACK, LIMITER_WAIT, PROVIDER_CALL
 from mailer.store.measures import Measures
 from mailer.vocabulary import Lane

@@ -15,9 +15,10 @@ from typing import Final
 
 from mailer.allowance import allowance, as_of_now, rate_per_second
 from mailer.attempt_log import AttemptLog
+from mailer.calls import Call, Finished, deadline_us
 from mailer.clock import Clock
 from mailer.compose import Links, compose
-from mailer.handover import PROBE_US, Call, Finished, Sessions, deadline_us
+from mailer.handover import PROBE_US, Sessions
 from mailer.hookspecs import Envelope, Outcome, Transport
 from mailer.mail import ClaimedMail, Content
 from mailer.measuring import LimiterWait, measure
@@ -52,9 +53,11 @@ class Sender:
         *,
         sender: int,
         takes_alone: bool,
+        begun: Callable[[int], None],
         came_back: Callable[[], None],
         jitter: Callable[[], float],
     ) -> None:
+        """`begun` is told of each slot before its transport is called, from any thread."""
         self.next_slot_us: int | None = None
         """When a slot is free for mail that waits, as the last step found."""
         self._store = store
@@ -74,6 +77,11 @@ class Sender:
         self._written_us = 0
         self._limiter_wait = LimiterWait(store.measures)
 
+        def began(call: Call, at_us: int) -> None:
+            if at_us:
+                begun(call.slot.at_us)
+            self._uses.began(call, at_us)
+
         def finished(call: Finished) -> None:
             self._finished.append(call)
             came_back()
@@ -83,7 +91,7 @@ class Sender:
                 name,
                 transport,
                 clock,
-                began=self._uses.began,
+                began=began,
                 finished=finished,
                 opened=came_back,
             )
@@ -98,6 +106,8 @@ class Sender:
         """
         now_ms, now_us = self._clock.wall_ms(), self._clock.mono_us()
         self._attempts.sum_up(now_us)
+        for sessions in self.sessions:
+            sessions.give_up_late()
         finished, uses = self._finished[:], self._uses.known()
         asks = self._asks(now_ms, now_us)
         written_us = now_us - self._written_us
@@ -209,9 +219,8 @@ class Sender:
         for slot, of_slot in Counter(call.slot_id for _, call in calls).items():
             if slot != UNLIMITED_SLOT:
                 self._uses.expect(slot, of_slot)
-        by_name = {sessions.name: sessions for sessions in self.sessions}
-        for name, call in calls:
-            by_name[name].start(call)
+        for sessions in self.sessions:
+            sessions.start([call for name, call in calls if name == sessions.name])
 
     def _composer(self, mails: tuple[ClaimedMail, ...]) -> Callable[[ClaimedMail], Envelope]:
         contents = {mail.message_id: self._content(mail.message_id) for mail in mails}

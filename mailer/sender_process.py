@@ -16,6 +16,7 @@ from typing import Final
 
 from mailer import plugins
 from mailer.asleep import Sleep
+from mailer.begun import Begun, begun_path
 from mailer.clock import Clock, SystemClock
 from mailer.errors import StoreDamaged, StoreUnavailable
 from mailer.sender import LEASE_US, Sender
@@ -57,6 +58,7 @@ def main(settings: Settings, index: int) -> int:
             clock,
             sender=number,
             takes_alone=index == 0,
+            begun=Begun(settings.database_path, number).note,
             came_back=waiting.poke,
             jitter=random.random,
         )
@@ -64,6 +66,7 @@ def main(settings: Settings, index: int) -> int:
         if status == 0:
             with store.write():
                 store.senders.remove(number)
+            begun_path(settings.database_path, number).unlink()
         return status
     except StoreDamaged as error:
         log.critical("%s", error)
@@ -140,7 +143,7 @@ class Waiting:
         """Until woken, signalled, orphaned, or an answer has come back."""
         if self._sleep.until(at_most_s):
             # Answers tend to come together; a new mail or a signal ends the wait for more.
-            self._sleep.until(COALESCE_S)
+            self._sleep.until(COALESCE_S, heed_pokes=False)
         self._ear.drain()
 
     def close(self) -> None:

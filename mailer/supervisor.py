@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from mailer import duties, plugins
+from mailer.begun import begun_path, last_begun_us
 from mailer.children import Children, Ended
 from mailer.clock import Clock, SystemClock
 from mailer.errors import StoreDamaged, StoreUnavailable
@@ -207,13 +208,14 @@ class Supervisor:
         for sender in self._store.senders.all():
             if process_started(sender.pid) == sender.pid_started:
                 continue
-            now_us = self._clock.mono_us()
+            begun_us = last_begun_us(self._store.path, sender.id, self._clock.mono_us())
             with self._store.write():
                 uncertain, waiting = self._store.outcomes.rescue(
-                    sender.id, died_us=now_us, now_ms=self._clock.wall_ms()
+                    sender.id, begun_us=begun_us, now_ms=self._clock.wall_ms()
                 )
-                self._store.slots.give_back(sender.id, now_us)
+                self._store.slots.give_back(sender.id, begun_us)
                 self._store.senders.remove(sender.id)
+            begun_path(self._store.path, sender.id).unlink(missing_ok=True)
             log.warning(
                 "sender process %d is gone: %d mails uncertain, %d wait again",
                 sender.pid,

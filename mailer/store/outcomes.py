@@ -157,12 +157,15 @@ class Outcomes:
                 self._write(writing, held, _NOT_HANDED_OVER, now_ms)
         writing.finish()
 
-    def rescue(self, sender: int, *, died_us: int, now_ms: int) -> tuple[int, int]:
-        """A sender is dead: (mails now uncertain, mails that wait again)."""
+    def rescue(self, sender: int, *, begun_us: int, now_ms: int) -> tuple[int, int]:
+        """A sender is dead: (mails now uncertain, mails that wait again).
+
+        It has not begun with slots later than `begun_us`.
+        """
         writing = _Writing(self._db, now_ms)
         uncertain = waiting = 0
         for held in self._held(_HELD_BY_SENDER, (sender,)):
-            if held.slot_us is not None and held.slot_us > died_us:
+            if held.slot_us is not None and held.slot_us > begun_us:
                 waiting += 1
                 self._write(writing, held, _NOT_HANDED_OVER, now_ms)
             else:

@@ -72,7 +72,9 @@ class Slots:
         """What may be granted now within the limits of these ways; nothing is recorded yet."""
         if not rates:
             sizes = [min(batch_size, recipients - n) for n in range(0, recipients, batch_size)]
-            return [Slot(now_us, now_us + TOLERANCE_US, size, ()) for size in sizes]
+            # All may begin now; each at an instant of its own, so that it is known which have.
+            slots = enumerate(sizes, now_us - len(sizes))
+            return [Slot(at_us, now_us + TOLERANCE_US, size, ()) for at_us, size in slots]
         paces = [self._on_record(way, limit, now_us) for way, limit in rates.items()]
         return plan(paces, now_us=now_us, recipients=recipients, batch_size=batch_size)
 
@@ -129,7 +131,7 @@ class Slots:
         )
 
     def give_back(self, sender: int, since_us: int) -> None:
-        """A sender that ended at `since_us` can't have used the slots that begin later."""
+        """A sender that is dead has not begun with slots later than `since_us`."""
         for *ways, until_us, recipients in self._db.all(_GIVEN_BACK, (sender, since_us)):
             self._windows.add((way, until_us, -recipients) for way in filter(None, ways))
 

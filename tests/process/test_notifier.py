@@ -64,7 +64,12 @@ def tell(mailer: Mailer, how: str, plugin: str = "bad") -> None:
 
 
 def cursors(mailer: Mailer) -> dict[str, int]:
-    return dict(mailer.rows("SELECT plugin, event FROM cursors"))
+    return dict(
+        mailer.rows(
+            "SELECT plugin, event FROM cursors"
+            " WHERE plugin NOT IN (SELECT plugin FROM idle_plugins)"
+        )
+    )
 
 
 def dead(mailer: Mailer) -> list[tuple[int, int, str]]:

@@ -161,8 +161,8 @@ class Mailer(RuleBasedStateMachine):
     @rule(pick=picks, before_its_slots=st.booleans())
     def a_sender_dies(self, pick: int, before_its_slots: bool) -> None:
         sender = self.senders[pick % SENDERS]
-        died_us = 0 if before_its_slots else None
-        self.world.rescue(sender, died_us=died_us)
+        begun_us = 0 if before_its_slots else None
+        self.world.rescue(sender, begun_us=begun_us)
         self.in_flight[sender].clear()
 
     @rule(seconds=st.sampled_from([1, 3, 31, 3600, 3 * 86400]))

@@ -36,11 +36,11 @@ def test_what_had_not_begun_waits_again_unharmed(world: World) -> None:
     sender = world.new_sender()
     world.accept(*people(200))
     leases = world.claim_leases(sender=sender, limit=rate(500), calls=200)
-    died_us = leases[0].slot.at_us
-    not_begun = [m for lease in leases if lease.slot.at_us > died_us for m in lease.mails]
-    begun = [m for lease in leases if lease.slot.at_us <= died_us for m in lease.mails]
+    begun_us = leases[0].slot.at_us
+    not_begun = [m for lease in leases if lease.slot.at_us > begun_us for m in lease.mails]
+    begun = [m for lease in leases if lease.slot.at_us <= begun_us for m in lease.mails]
     assert not_begun
-    assert world.rescue(sender, died_us=died_us) == (len(begun), len(not_begun))
+    assert world.rescue(sender, begun_us=begun_us) == (len(begun), len(not_begun))
     again = world.mail(not_begun[0].request_id)
     assert (again.state, again.waits_for, again.attempts) == (State.PENDING, WaitsFor.TURN, 0)
     assert world.said(not_begun[0].request_id) == []
@@ -161,7 +161,7 @@ def test_a_mail_cancelled_in_flight_is_cancelled_when_its_sender_dies_early(worl
     world.claim(sender=sender, limit=rate(500))
     with world.store.write():
         world.store.mails.cancel(request_id, now_ms=world.now_ms)
-    assert world.rescue(sender, died_us=world.now_us - 1) == (0, 1)
+    assert world.rescue(sender, begun_us=world.now_us - 1) == (0, 1)
     assert world.state(request_id) is State.CANCELLED
 
 

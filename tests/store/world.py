@@ -120,10 +120,10 @@ class World:
         with self.store.write():
             return self.store.outcomes.settle(now_ms=self.now_ms, step=1000)
 
-    def rescue(self, sender: int, *, died_us: int | None = None) -> tuple[int, int]:
+    def rescue(self, sender: int, *, begun_us: int | None = None) -> tuple[int, int]:
         with self.store.write():
             return self.store.outcomes.rescue(
-                sender, died_us=self.now_us if died_us is None else died_us, now_ms=self.now_ms
+                sender, begun_us=self.now_us if begun_us is None else begun_us, now_ms=self.now_ms
             )
 
     def learn(self, *events: ProviderEvent) -> int:

@@ -90,6 +90,7 @@ class Post:
         self.world.store.housekeeping.keep_reserve()
         self.clock = Clock()
         self.came_back = threading.Semaphore(0)
+        self.begun: list[int] = []
         with self.world.store.write():
             self.world.store.transports.register("post", reports_events=False)
 
@@ -113,6 +114,7 @@ class Post:
             self.clock,
             sender=self.world.new_sender(),
             takes_alone=takes_alone,
+            begun=self.begun.append,
             came_back=self.came_back.release,
             jitter=lambda: 0.0,
         )

@@ -41,6 +41,20 @@ def test_a_mail_goes_its_whole_way(post: Post) -> None:
     assert post.world.counters("news") == {"total": 5, "sent": 5}
 
 
+def test_a_slot_is_noted_as_begun_before_its_transport_is_called(post: Post) -> None:
+    noted: list[int] = []
+
+    def sends(mails: Sequence[Envelope]) -> list[Outcome]:
+        noted.append(len(post.begun))
+        return accepted(mails)
+
+    ids = post.world.accept(*people(5))
+    sender = post.sender(Memory(sends=sends), rate="unlimited")
+    post.step_until(sender, ids, State.SENT)
+    assert all(begun >= calls for calls, begun in enumerate(noted, 1))
+    assert len(set(post.begun)) == 5, "each has a slot of its own"
+
+
 def test_without_a_session_nothing_is_claimed(post: Post) -> None:
     def refuse() -> None:
         raise OSError("no route to it")
