@@ -17,7 +17,8 @@ from email_validator import EmailNotValidError, validate_email
 
 ACCEPTED_LIMITS: Final = (
     "TRANSPORT=N/UNIT or TRANSPORT@DOMAIN=N/UNIT with units s, min, h, day, several limits"
-    " separated by commas, several entries by ;, as ses=100/s, 50000/day; ses@gmail.com=20/s"
+    " separated by commas, several entries by ;, as ses=100/s, 50000/day; ses@gmail.com=20/s; to"
+    " warm up N/UNIT is N..N/UNIT over DAYSd from YYYY-MM-DD"
 )
 
 SECONDS_IN: Final = {"s": 1, "min": 60, "h": 3600, "day": 86400}

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.alone
 
 Start = Callable[..., Mailer]
 
-SECONDS = 30 if FULL else 6
+SECONDS = 30 if FULL else 9
 TO_DOMAIN = "example.net"
 
 
