@@ -47,7 +47,7 @@ _TOTALS: Final = "SELECT metric, labels, up_to_us, total FROM measures ORDER BY 
 class Durations:
     """How many lasted so long."""
 
-    up_to_s: tuple[tuple[float, int], ...]
+    up_to_s: tuple[tuple[float, float], ...]
     """For each of `BOUNDS_S`, and without bound, how many lasted no longer."""
     sum_s: float
 
@@ -94,7 +94,7 @@ class Measures:
         if not self._gathered or now_s < self._written_s + WRITE_EVERY_S:
             return
         rows = [
-            (metric, msgspec.json.encode(labels).decode(), up_to_us, number)
+            (metric, msgspec.json.encode(labels).decode(), up_to_us, float(number))
             for (metric, labels, up_to_us), number in self._gathered.items()
         ]
         db.many(_ADD, rows)
@@ -102,7 +102,7 @@ class Measures:
         self._written_s = now_s
 
 
-def totals(db: Database) -> Iterator[tuple[str, tuple[str, ...], int | Durations]]:
+def totals(db: Database) -> Iterator[tuple[str, tuple[str, ...], float | Durations]]:
     """What all processes have added: metric, labels' values, and count or durations."""
     for (metric, labels), rows in groupby(db.all(_TOTALS), key=itemgetter(0, 1)):
         by_bound = {up_to_us: total for _, _, up_to_us, total in rows}
@@ -114,9 +114,9 @@ def totals(db: Database) -> Iterator[tuple[str, tuple[str, ...], int | Durations
         )
 
 
-def _durations(by_bound: dict[int, int]) -> Durations:
+def _durations(by_bound: dict[int, float]) -> Durations:
     """Also of bounds that another release had."""
-    sum_s = by_bound.pop(_SUM_US, 0) / 1e6
+    sum_s = by_bound.pop(_SUM_US, 0.0) / 1e6
     bounds = zip(BOUNDS_S, _BOUNDS_US, strict=True)
     up_to_s = [
         (bound_s, sum(number for bound, number in by_bound.items() if bound <= bound_us))

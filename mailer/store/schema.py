@@ -178,7 +178,7 @@ def m013_measures(db: sqlite_utils.Database) -> None:
             metric TEXT NOT NULL,
             labels TEXT NOT NULL,
             up_to_us INTEGER NOT NULL,
-            total INTEGER NOT NULL,
+            total REAL NOT NULL,
             PRIMARY KEY (metric, labels, up_to_us)
         ) STRICT, WITHOUT ROWID
     """)

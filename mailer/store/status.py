@@ -107,6 +107,6 @@ class Status:
         row = self._db.one("SELECT commits, last_backup_at_ms FROM meta")
         return row if row else (0, None)
 
-    def measured(self) -> Iterator[tuple[str, tuple[str, ...], int | Durations]]:
+    def measured(self) -> Iterator[tuple[str, tuple[str, ...], float | Durations]]:
         """Each metric that processes count or time, with its labels' values and what it came to."""
         return totals(self._db)

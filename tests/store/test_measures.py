@@ -20,7 +20,7 @@ from tests.store.world import RULES, World, event
 from tests.waiting import until
 
 
-def measured(world: World) -> dict[tuple[str, tuple[str, ...]], int | Durations]:
+def measured(world: World) -> dict[tuple[str, tuple[str, ...]], float | Durations]:
     return {(name, labels): value for name, labels, value in world.store.status.measured()}
 
 
@@ -46,6 +46,17 @@ def test_durations_are_counted_by_their_bounds(world: World) -> None:
     counts = dict(took.up_to_s)
     assert [counts[bound_s] for bound_s in (0.001, 0.0025, 14400.0, float("inf"))] == [2, 4, 4, 5]
     assert took.sum_s == pytest.approx(0.003002 + 1e6)
+
+
+def test_no_sum_is_too_large_to_be_kept(world: World) -> None:
+    """A century late, ten million times: what is measured must never keep mail from being sent."""
+    century_us = 100 * 365 * 24 * 3600 * 10**6
+    for _ in range(2):
+        world.store.measures.observe(PROVIDER_CALL, ("post",), century_us, 10**7)
+        written(world.store)
+    took = measured(world)[PROVIDER_CALL.name, ("post",)]
+    assert isinstance(took, Durations)
+    assert took.sum_s == pytest.approx(2 * 10**7 * century_us / 1e6)
 
 
 def test_a_commit_within_a_second_of_the_last_that_took_some_takes_none(world: World) -> None:
