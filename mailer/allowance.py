@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from mailer.handover import Sessions
 from mailer.limit_use import long_windows
 from mailer.pacing import Limit, learnt_rate
-from mailer.routing import takes_from
+from mailer.routing import route_of, takes_from
 from mailer.settings import Settings
 from mailer.store import Store
 from mailer.store.queue import Ask, Head
@@ -43,7 +43,9 @@ def allowance(
     if store.hold.is_on():
         return Allowance()
     names = store.queue.names()
-    working = _working(store, sessions, settings, now_ms, now_us)
+    working = {one.name for one in sessions}
+    if settings.ways.with_choice or any(len(route_of(name)) > 1 for name in names):
+        working -= _out_of_service(store, sessions, settings, now_ms, now_us)
     waiting = [source for one in sessions for source in _sources(one, names, working, settings)]
     if takes_alone:
         alone = [source for source in waiting if any(map(store.queue.has_alone, source.queues))]
@@ -115,16 +117,16 @@ class _Source:
         return (name, self.domain_way) if self.domain_way else (name,)
 
 
-def _working(
+def _out_of_service(
     store: Store, sessions: Sequence[Sessions], settings: Settings, now_ms: int, now_us: int
-) -> set[str]:
-    """The transports that are not out of service."""
+) -> Set[str]:
+    """The transports whose mail goes by the next, where it has the choice."""
     out = store.transports.out_of_service(now_ms, settings.fail_over_after_s * 1000)
     passed_over = {name for name, _ in settings.ways.detours(out)}
     for one in sessions:
         if one.name in passed_over:
             _usable(store, one, now_us)  # it may have no mail left, and is tried all the same
-    return {one.name for one in sessions} - out
+    return out
 
 
 def _sources(

@@ -7,11 +7,23 @@ event of type `other`.
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 
-from mailer.routing import Ways
+from mailer.routing import Ways, route_of
 from mailer.store import Store
 
 log = logging.getLogger("mailer.detours")
+
+
+def warn_of_stranded(store: Store, transports: Collection[str]) -> None:
+    """Name the mail that waits for transports which these settings do not have."""
+    for depth in store.status.depths():
+        if depth.mails and not set(route_of(depth.queue)).intersection(transports):
+            log.warning(
+                "%d mails wait for %s, which is not configured here: configure it, or cancel them",
+                depth.mails,
+                depth.transport,
+            )
 
 
 class Detours:

@@ -74,6 +74,11 @@ class Ways:
         """The way of a message that names none."""
         return self.routes.choose(topic_id, from_email) or self.default
 
+    @property
+    def with_choice(self) -> bool:
+        """Whether mail may go by another transport than the preferred one."""
+        return any(len(way) > 1 for way in self.all())
+
     def detours(self, out: Set[str]) -> frozenset[tuple[str, str]]:
         """Each preferred transport of those in `out`, and which takes its mail instead."""
         takers = {(way[0], next((n for n in way if n not in out), way[0])) for way in self.all()}

@@ -20,6 +20,7 @@ from mailer import duties, plugins
 from mailer.begun import begun_path, last_begun_us
 from mailer.children import Children, Ended
 from mailer.clock import Clock, SystemClock
+from mailer.detours import warn_of_stranded
 from mailer.errors import StoreDamaged, StoreUnavailable
 from mailer.metrics import STARTS
 from mailer.plugin_processes import PluginProcesses
@@ -79,6 +80,7 @@ def main(settings: Settings, *, with_api: bool = False, notify_socket: str | Non
             teller(notify_socket),
         )
         supervisor.begin()
+        warn_of_stranded(store, transports)
         quotas.ask()
         store.housekeeping.keep_reserve()
         schedule = duties.plan(

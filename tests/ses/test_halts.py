@@ -49,6 +49,23 @@ def test_a_halt_is_said_and_ends_by_itself(
         assert ses.count() == 3
 
 
+def test_while_it_is_halted_mail_that_may_goes_by_another_transport(
+    ses: FakeSes, start: Start
+) -> None:
+    status, code, words, says = HALTS[0]
+    ses.told(faults=[{"status": status, "code": code, "message": words}] * 20)
+    mailer = start(ses.url, SENDERS="1", TRANSPORT="ses,maildir", ROUTES="topic:ses/*=ses")
+    mailer.accepted("one@example.net", "two@example.net")
+    (kept,) = mailer.accepted("three@example.net", topic_id="ses/only")
+    until(lambda: mailer.states() == {"sent": 2, "pending": 1})
+    assert mailer.rows("SELECT count(*) FROM attempts WHERE transport <> 'maildir'") == [(0,)]
+    assert len(list((mailer.directory / "maildir" / "new").iterdir())) == 2
+    assert mailer.get(f"/v1/mails/{kept}").json["transport"] == "ses"
+    way = mailer.way("ses")
+    assert (way["condition"], way["goes_by"]) == ("halted", ["maildir"])
+    assert says in way["reason"]
+
+
 def test_the_end_of_the_quota_leaves_a_reserve_for_interactive_mail(
     ses: FakeSes, start: Start
 ) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from mailer.detours import Detours
+from mailer.detours import Detours, warn_of_stranded
 from mailer.errors import TransportHalted, TransportUnreachable
 from mailer.hookspecs import Envelope, Outcome
 from mailer.routing import Ways
@@ -181,6 +181,16 @@ def test_when_none_works_mail_waits_and_goes_by_the_first_that_does(pair: Pair) 
     pair.pass_s(61)
     pair.post.step_until(pair.sender, [mail], State.SENT)
     assert pair.post.world.mail(mail).transport == "other"
+
+
+def test_mail_of_a_transport_that_was_taken_away_is_named_at_the_start(
+    post: Post, caplog: pytest.LogCaptureFixture
+) -> None:
+    for way in ("gone@example.org", "post,gone", "other"):
+        post.world.accept(*people(2), transport=way)
+    warn_of_stranded(post.world.store, {"post", "other"})
+    (said,) = caplog.messages
+    assert said.startswith("2 mails wait for gone, which is not configured here")
 
 
 def test_a_second_transport_keeps_a_rate_of_its_own(post: Post) -> None:
