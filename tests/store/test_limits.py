@@ -88,12 +88,12 @@ def test_what_is_granted_counts_and_what_is_not_used_is_given_back(world: World)
     assert (held(world), held(world, WAY), held(world, WAY, 24 * HOUR_S)) == (3, 2, 2)
     world.pass_s(1)
     world.accept("e@x.org")
-    world.claim(sender=sender, queues=("post@x.org",), domain_way=WAY)
+    (last,) = world.claim_leases(sender=sender, queues=("post@x.org",), domain_way=WAY)
     with world.store.write():  # it died after the last slot had begun: who knows what was used
-        world.store.slots.give_back(sender, world.now_us)
+        world.store.slots.give_back(sender, last.slot.at_us)
     assert (held(world), held(world, WAY)) == (4, 3)
     with world.store.write():  # before it
-        world.store.slots.give_back(sender, world.now_us - 1)
+        world.store.slots.give_back(sender, last.slot.at_us - 1)
     assert (held(world), held(world, WAY)) == (3, 2)
 
 
@@ -122,10 +122,10 @@ def test_what_a_limit_never_counted_is_not_given_back_to_it(world: World) -> Non
     restart(world, "post=10/h")
     sender = world.new_sender()
     world.accept("a@x.org", "b@x.org")
-    world.claim(sender=sender)
+    first, _ = world.claim_leases(sender=sender)
     restart(world, "post=10/h, 5/min")
     with world.store.write():
-        world.store.slots.give_back(sender, world.now_us - 1)
+        world.store.slots.give_back(sender, first.slot.at_us - 1)
     world.accept("c@x.org")
     world.claim(sender=sender)
     assert (held(world), held(world, window_s=60)) == (1, 1)
