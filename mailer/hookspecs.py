@@ -130,8 +130,9 @@ class Transport(Protocol):
         """Connect. Called before a slot of the rate is taken, so that none is spent waiting.
 
         Raises `errors.TransportUnreachable` or `OSError` when the provider can't be reached; it
-        is tried again every few seconds, and mail waits meanwhile. `errors.TransportHalted` says
-        that somebody has to mend something first.
+        is tried again every few seconds, and mail waits meanwhile, or goes by another transport
+        where it may. `errors.TransportHalted` says that somebody has to mend something first.
+        To open is to have reached the provider: mail comes back then.
         """
 
     def quota(self) -> Quota:
@@ -237,7 +238,8 @@ def mailer_transports(settings: Settings) -> Mapping[str, Transport]:  # type: i
     """Name the transports that these settings configure.
 
     Called once in each process that needs them. Must not touch the network. A transport whose
-    settings are absent is left out; one whose settings are wrong raises `SettingsError`.
+    settings are absent is left out; one whose settings are wrong raises `SettingsError`. Names have
+    letters, digits, `-`, `_` and `.` only. `settings.ways` tells which are to be used.
     """
 
 

@@ -50,8 +50,8 @@ def test_an_unreachable_provider_is_asked_now_and_then_and_mail_waits(start: Sta
     mailer = start(MAX_SEND_PER_SECOND=str(RATE))
     mails = mailer.accepted(*addresses(RATE * 4))
     until(lambda: len(mailer.hand_overs()) > RATE)
-    gone_us = CLOCK.mono_us()
     mailer.behave(unreachable=True)
+    gone_us = CLOCK.mono_us()
     until(lambda: CLOCK.mono_us() > gone_us + 7_000_000)
     # Sessions that were open find out one by one; after that nothing is claimed.
     assert len(entered_since(mailer, gone_us)) <= IN_FLIGHT

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from mailer import plugins
-from mailer.errors import SettingsError
+from mailer.errors import PluginError, SettingsError
+from mailer.hookspecs import hookimpl
 from mailer.routing import Ways, kept_by, preferred, route_of, takes_from
-from mailer.settings import load
+from mailer.settings import Settings, load
 
 RULES = (
     "topic:news/*=ses; from:Shop.example = smtp,ses ;from:*.shop.example=smtp; topic:news=maildir"
@@ -69,6 +70,17 @@ def test_every_transport_that_is_not_there_is_named_at_the_start(tmp_path: Path)
         plugins.transports(manager, plugins.settings(manager, environ))
     said = [(fault.name, fault.problem.split()[2]) for fault in refused.value.faults]
     assert said == [("TRANSPORT", "pigeon"), ("ROUTES", "raven")]
+
+
+def test_a_transport_whose_name_could_be_a_route_is_refused() -> None:
+    class Odd:
+        @hookimpl
+        def mailer_transports(self, settings: Settings) -> dict[str, object]:
+            return {"ses,smtp": object()}
+
+    manager = plugins.load({"odd": Odd()})
+    with pytest.raises(PluginError, match="plugin odd offers a transport 'ses,smtp'"):
+        plugins.transports(manager, plugins.settings(manager, {}))
 
 
 @pytest.mark.parametrize(
