@@ -54,7 +54,9 @@ class Tally:
 
     def queued(self, queue: str, lane: str, mails: int) -> None:
         """New mails; their topics are told of them as they are opened."""
-        self._queues[queue, lane].update(mails=mails, accepted=mails)
+        counters = self._queues[queue, lane]
+        counters["mails"] += mails
+        counters["accepted"] += mails
 
     def requeued(self, old: str, new: str, lane: str) -> None:
         """A mail went from one queue to another."""
