@@ -98,7 +98,7 @@ RATE_LIMIT = _gauge(
     "rate_limit_per_second", _TRANSPORT, "Recipients a second that may be handed over now."
 )
 RATE_USED = _gauge(
-    "rate_used_per_second", _TRANSPORT, "Recipients in slots of the rate of the last second."
+    "rate_used_per_second", _TRANSPORT, "Recipients in slots of the last second, and granted ahead."
 )
 LIMIT = _gauge("limit_recipients", ("way", "limit"), "Recipients that an entry of LIMITS allows.")
 LIMIT_USED = _gauge("limit_used_recipients", ("way", "limit"), "Those its window holds now.")

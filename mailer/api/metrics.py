@@ -36,7 +36,7 @@ class Metrics:
 
 def text(found: Sequence[Sample]) -> bytes:
     """In Prometheus's text format."""
-    # Here, since it takes 10 MB of memory, and nobody may ever ask.
+    # Here, since nobody may ever ask.
     from prometheus_client.exposition import generate_latest
 
     return generate_latest(_Collected(found))

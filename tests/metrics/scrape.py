@@ -1,8 +1,11 @@
-"""`/metrics` as Prometheus reads it: parsed by its own library."""
+"""`/metrics` as Prometheus reads it: parsed by its own library, checked by its own tool."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -57,3 +60,13 @@ def series_of(metric: Metric) -> set[str]:
 
 
 ALL_NAMES = {name for metric in METRICS for name in series_of(metric)}
+
+
+def promtool(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [Path(sys.executable).with_name("promtool"), *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+    )

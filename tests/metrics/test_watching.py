@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import yaml
 
 from mailer.metrics import METRICS
 from tests.docs import tables
-from tests.metrics.scrape import ALL_NAMES
+from tests.metrics.scrape import ALL_NAMES, promtool
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
 ALERTS = DEPLOY / "prometheus" / "alerts.yml"
@@ -31,16 +30,6 @@ RULES: dict[str, Any] = {
 DASHBOARD = json.loads((DEPLOY / "grafana" / "dashboard.json").read_text())
 SECTIONS = dict(re.findall(r"^## (\w+)\n\n(.*?)(?=^## |\Z)", RUNBOOK, re.MULTILINE | re.DOTALL))
 PROGRAMS = {"cat", "df", "du", "grep", "journalctl", "ls", "lslocks", "mailer", "systemctl"}
-
-
-def promtool(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [Path(sys.executable).with_name("promtool"), *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def expressions() -> Iterator[str]:

@@ -39,6 +39,8 @@ def test_each_night_one_is_made_and_the_oldest_goes(installed: Machine) -> None:
     assert load.failures == []
     assert back_ups(installed) == [*old[1:], made]
     assert installed.run("stat", "-c", "%U %a", made) == "mailer 600"
+    noted = "SELECT last_backup_at_ms IS NOT NULL FROM meta"  # what /metrics tells
+    until(lambda: installed.query(noted) == [[1]])
     assert installed.query("PRAGMA integrity_check", made) == [["ok"]]
     assert installed.query("SELECT count(*) FROM mails", made) > [[0]]
     installed.sent(*load.accepted, within_s=60)
