@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 
+from mailer.masking import code_of
 from mailer.routing import Ways, route_of
 from mailer.store import Store
 
@@ -47,7 +48,13 @@ class Detours:
                 state = store.transports.get(transport)
                 why = state.blocked_reason if state else ""
                 sentence = f"{transport} takes no mail: {why}; mail that may goes by {taker}"
-                log.warning("%s", sentence)
+                # Not why: a provider's words may repeat the mail they were said of.
+                log.warning(
+                    "%s takes no mail; mail that may goes by %s",
+                    transport,
+                    taker,
+                    extra={"transport": transport, "code": code_of(why)},
+                )
                 store.transports.announce(transport, sentence, now_ms)
             for transport, taker in sorted(self._told - now):
                 sentence = f"mail of {transport} goes by {taker} no more"

@@ -40,8 +40,8 @@ def start(
     root = logging.getLogger()
     root.handlers = [_handler(settings.log_format, process_name, confined=confined)]
     root.setLevel(settings.log_level)
-    # Their INFO speaks of each connection and start; ours says what matters.
-    for noisy in ("uvicorn.error", "sentry_sdk.errors", "asyncio"):
+    # They speak of each connection, start and turn; ours says what matters.
+    for noisy in ("uvicorn.error", "sentry_sdk.errors", "asyncio", "schedule"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
     # What Python itself prints of errors and warnings has their words in it.
     logging.raiseExceptions = False

@@ -185,6 +185,7 @@ class Supervisor:
         """Whether all children have ended, at the latest when their time is up."""
         if not self._stop_deadline_us:
             self._stop_deadline_us = now_us + int(STOP_WITHIN_S * 1e6)
+            log.info("stopping: waiting for the senders to end what they have begun")
             self._children.terminate()
             self._tell("STOPPING=1\nSTATUS=waiting for the senders to end")
         if self._children.pids() and now_us > self._stop_deadline_us:

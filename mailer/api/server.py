@@ -34,6 +34,8 @@ from mailer.store import Store
 from mailer.store.outcomes import rules_of
 from mailer.store.verify import verify
 
+log = logging.getLogger("mailer.api")
+
 REQUEST_WITHIN_S: Final = 10.0
 MIN_BYTES_PER_S: Final = 8 * 1024
 """A request must have come in 10 s, plus 1 s for each 8 KiB of it."""
@@ -224,6 +226,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
             "logger_class": Log,
             "accesslog": None,
             "control_socket_disable": True,
+            "on_exit": lambda _: log.info("the API has stopped"),
         }
         for name, value in options.items():
             self.cfg.set(name, value)

@@ -40,7 +40,8 @@ def test_a_mail_and_its_request_are_found_by_their_fields(talkative: Machine) ->
     (mail,) = json.loads(connection.getresponse().read())["messages"][0]["request_ids"]
     connection.close()
 
-    (attempt,) = until(lambda: entries(talkative, f"MAILER_MAIL_ID={mail}"))
+    attempt, *said = until(lambda: entries(talkative, f"MAILER_MAIL_ID={mail}"))
+    assert all(": the provider said" in entry["MESSAGE"] for entry in said)
     assert attempt["_SYSTEMD_UNIT"] == "mailer-supervisor.service"
     assert (attempt["PRIORITY"], attempt["SYSLOG_IDENTIFIER"]) == ("7", "mailer")
     assert (attempt["MAILER_OUTCOME"], attempt["MAILER_TOPIC"]) == ("accepted", "found")
