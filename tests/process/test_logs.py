@@ -28,8 +28,9 @@ SAID = f"550 5.1.1 <{ADDRESS}>: no such user; what was it you wrote, {SECRET}?"
 
 @pytest.fixture
 def refusing() -> Iterator[SmtpSink]:
-    """A server that refuses the second mail, and repeats in its words what it was told."""
-    with SmtpSink(Script(replies={"RCPT": ["250 2.1.5 ok", SAID]})) as sink:
+    """A server that repeats what it was told, and refuses it: for good, or for a while."""
+    replies = ["250 2.1.5 ok", SAID, f"451 4.7.1 later, {SECRET}"]
+    with SmtpSink(Script(replies={"RCPT": replies})) as sink:
         yield sink
 
 
@@ -39,7 +40,7 @@ def lines(mailer: Mailer) -> list[dict[str, Any]]:
 
 
 def sent_and_refused(start: Start, sink: SmtpSink, level: str) -> tuple[Mailer, list[str]]:
-    """One mail taken, one refused, an event plugin that raises, an API worker killed."""
+    """Three mails, of which one is taken; an event plugin that raises; an API worker killed."""
     mailer = start(
         plugins=[LISTENERS],
         TRANSPORT="smtp",
@@ -52,22 +53,28 @@ def sent_and_refused(start: Start, sink: SmtpSink, level: str) -> tuple[Mailer, 
     (mailer.directory / "told-bad").write_text("raise")
     message = {"topic_id": "letters", "subject": SECRET, "text": SECRET}
     ids = []
-    for address, request in (("ann@example.com", "first"), (ADDRESS, "second")):
+    for address, request in (
+        ("ann@example.com", "first"),
+        (ADDRESS, "second"),
+        (f"bob@{SECRET}.example.com", "third"),
+    ):
         body = {"messages": [{**message, "emails": [address]}]}
         answer = mailer.post("/v1/messages", body, {"X-Request-ID": request})
         assert (answer.status, answer.headers["X-Request-ID"]) == (200, request)
         (mail,) = answer.json["messages"][0]["request_ids"]
         until(lambda mail=mail: mailer.get(f"/v1/mails/{mail}").json["attempts"])  # type: ignore[misc]
         ids.append(mail)
-    until(lambda: "unexpected RuntimeError in plugin bad" in mailer.log)
+    for told in ("unexpected RuntimeError in plugin bad", "451 4.7.1"):
+        until(lambda told=told: told in mailer.log)  # type: ignore[misc]
     mailer.kill(mailer.workers()[0])
     until(lambda: "gunicorn.error" in mailer.log)
     return mailer, ids
 
 
 def test_a_refused_mail_is_found_by_every_name_it_has(start: Start, refusing: SmtpSink) -> None:
-    mailer, (_, refused) = sent_and_refused(start, refusing, "INFO")
-    (attempt,) = [line for line in lines(mailer) if line["logger"] == "mailer.attempts"]
+    mailer, (_, refused, *_) = sent_and_refused(start, refusing, "INFO")
+    attempt, deferred = [line for line in lines(mailer) if line["msg"] == "attempt"]
+    assert (deferred["outcome"], deferred["code"]) == ("deferred", "451 4.7.1")
     hashed = subprocess.run(
         mailer_command("hash", ADDRESS.upper()),
         env=mailer.environ,
@@ -104,9 +111,9 @@ def test_a_refused_mail_is_found_by_every_name_it_has(start: Start, refusing: Sm
 
 
 def test_control_at_debug_a_provider_s_words_are_there(start: Start, refusing: SmtpSink) -> None:
-    mailer, (taken, refused) = sent_and_refused(start, refusing, "DEBUG")
+    mailer, (taken, refused, *_) = sent_and_refused(start, refusing, "DEBUG")
     attempts = [line for line in lines(mailer) if line["msg"] == "attempt"]
-    assert [(line["mail_id"], line["level"]) for line in attempts] == [
+    assert [(line["mail_id"], line["level"]) for line in attempts[:2]] == [
         (taken, "DEBUG"),
         (refused, "INFO"),
     ]

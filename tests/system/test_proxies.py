@@ -128,6 +128,8 @@ def test_the_api_is_reached(proxy: Proxy) -> None:
     answer = proxy.call("POST", "/v1/messages", body, **{"Content-Type": "application/json"})
     assert answer.status == 200, answer.body
     assert "Strict-Transport-Security" in answer.headers
+    named = proxy.call("GET", "/v1/topics", None, **{"X-Request-ID": "order-4711"})
+    assert named.headers["X-Request-ID"] == "order-4711"
     assert proxy.call("GET", "/v1/topics/a%2Fb?x=1").status == 404
     assert proxy.call("GET", "/v1/events/open?request_id=x", Authorization="").status == 200
 
