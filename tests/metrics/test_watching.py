@@ -177,6 +177,15 @@ def test_alerts_and_dashboard_use_what_there_is_and_leave_nothing_unseen() -> No
     assert {metric.name for metric in METRICS} <= shown | used()
 
 
+def test_prometheus_understands_the_dashboard(tmp_path: Path) -> None:
+    asked = [expr.replace("$__rate_interval", "5m") for expr in expressions()]
+    rules = [{"record": f"panel:{number}", "expr": expr} for number, expr in enumerate(asked)]
+    file = tmp_path / "panels.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    checked = promtool("check", "rules", "--lint=none", file)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
 def test_the_dashboard_is_whole() -> None:
     panels = DASHBOARD["panels"]
     assert [panel["id"] for panel in panels] == list(range(1, len(panels) + 1))
