@@ -26,6 +26,11 @@ def point(what: str, axis: str, at: float) -> str:
     return f"{what}, {axis}: {at:,.10g}"
 
 
+def number(value: float) -> str:
+    """With as many digits as mean something."""
+    return f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"
+
+
 def is_point(row: Mapping[str, Any]) -> bool:
     return bool(_POINT.fullmatch(row["name"]))
 
@@ -66,7 +71,7 @@ class Curve:
         if self.axis == STORED:
             tenfold = 10**fit.b
             return (
-                f"{fit.a:,.4g} {self.unit} · n^{fit.b:.3f}:"
+                f"{number(fit.a)} {self.unit} · n^{fit.b:.3f}:"
                 f" ten times the stored mails change it by a factor of {tenfold:.2f} {off}"
             )
         if self._is_rate_of_senders:
@@ -74,7 +79,7 @@ class Curve:
             end = f"{1 / fit.a:,.0f} {self.unit}" if fit.a > 0 else "no bound within these senders"
             return f"{parts}, which goes towards {end} {off}"
         by = {SENDERS: ("a sender", 1), MINUTES: ("an hour", 60)}[self.axis]
-        return f"{fit.a:,.4g} {self.unit} and {fit.b * by[1]:+,.3g} {self.unit} {by[0]} {off}"
+        return f"{number(fit.a)} {self.unit} and {fit.b * by[1]:+,.3g} {self.unit} {by[0]} {off}"
 
     def svg(self) -> str:
         return plot.svg(

@@ -54,16 +54,15 @@ def over_stored(
     )
     for size in sizes:
         for way in ways:
-            place = _database(stock, size, directory / f"{size}-{way.__name__}")
+            # What is added to the largest changes little: all do with one copy of it.
+            name = f"{size}" if size == stock.largest else f"{size}-{way.__name__}"
+            place = directory / name
+            if not place.exists():
+                stock.copied(size, place)
             figure, what, value, unit = way(place, stock.queued(size), seconds, mails)
             yield Figure(figure, point(what, STORED, size), value, unit)
-            if place != stock.at(size):
+            if size != stock.largest:
                 shutil.rmtree(place)
-
-
-def _database(stock: Stock, size: int, place: Path) -> Path:
-    """What is added to the largest changes little, so that it is not copied for each figure."""
-    return stock.at(size) if size == stock.largest else stock.copied(size, place)
 
 
 def _drain(place: Path, elsewhere: int, _seconds: int, mails: int) -> Measured:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.bench.report import Figure
+from tests.bench.report import PEER, Figure
 from tests.installation import free_port
 from tests.system.postfix import Postfix
 from tests.waiting import until
@@ -49,7 +49,7 @@ def peers(directory: Path, mails: int, seconds: int, names: Sequence[str]) -> It
             capture_output=True,
         )
         rates = json.loads(done.stdout.splitlines()[-1])
-        what = f"peer: {QUEUES[name]}"
+        what = f"{PEER}{QUEUES[name]}"
         yield Figure(1, f"{what} stores mails, FULL, 2 processes", rates["stored_per_s"], "/s")
         yield Figure(3, f"{what} takes and finishes mails, FULL", rates["done_per_s"], "/s")
 
@@ -59,19 +59,19 @@ def _postfix(mails: int) -> Iterator[Figure]:
     with _Sink(mails) as sink, Postfix(HOLD + sink.as_relay) as postfix:
         took_s = _posted(postfix, mails)
         assert postfix.queued("hold") == mails
-        name = f"peer: Postfix accepts, {SESSIONS} connections"
+        name = f"{PEER}Postfix accepts, each synced, {SESSIONS} connections"
         yield Figure(1, name, mails / took_s, "/s")
         began = time.perf_counter()
         postfix.release()
         sink.await_all()
         took_s = time.perf_counter() - began
-        yield Figure(3, "peer: Postfix relays what it held to a sink", mails / took_s, "/s")
+        yield Figure(3, f"{PEER}Postfix relays what it held to a sink", mails / took_s, "/s")
     with _Sink(mails) as sink, Postfix(sink.as_relay) as postfix:
         began = time.perf_counter()
         _posted(postfix, mails)
         sink.await_all()
         took_s = time.perf_counter() - began
-        yield Figure(4, "peer: Postfix, accepted and relayed to a sink", mails / took_s, "/s")
+        yield Figure(4, f"{PEER}Postfix, accepted and relayed to a sink", mails / took_s, "/s")
 
 
 def _posted(postfix: Postfix, mails: int) -> float:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 
-WIDTH, HEIGHT = 640, 360
+WIDTH, HEIGHT = 680, 360
 LEFT, RIGHT, TOP, BOTTOM = 80, 620, 40, 310
 STEPS = 60
 """Pieces the fitted line is drawn with."""
@@ -59,9 +59,9 @@ def svg(
             yield f'<text text-anchor="end" x="{LEFT - 8}" y="{y + 4:.1f}">{label}</text>'
         for x, _ in points:
             across = place(x, 0)[0]
-            yield f'<text text-anchor="middle" x="{across:.1f}" y="{BOTTOM + 18}">{x:,.6g}</text>'
+            yield f'<text text-anchor="middle" x="{across:.1f}" y="{BOTTOM + 18}">{x:,.10g}</text>'
         yield f'<text text-anchor="end" x="{RIGHT}" y="{BOTTOM + 38}">{escape(x_name)}</text>'
-        yield f'<text x="8" y="{BOTTOM + 38}">{escape(y_name)}</text>'
+        yield f'<text text-anchor="end" x="{LEFT - 8}" y="22">{escape(y_name)}</text>'
         yield path("fit", [(x, fitted(x)) for x in between])
         yield path("measured", points)
         for x, y in (place(*point) for point in points):

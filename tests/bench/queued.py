@@ -30,14 +30,18 @@ SMALL: Final = COMPARED_WITH
 
 def queued(directory: Path, stock: Stock, seconds: int) -> Iterator[Figure]:
     """Figure 10, in the order of a day: started, sending, pruned, backed up."""
-    with _sending(stock.copied(SMALL, directory / "small")) as small:
+    with (
+        _sending(stock.copied(SMALL, directory / "small")) as small,
+        posting(directory / "quiet", small.port, POSTS) as client,
+    ):
         time.sleep(seconds)
         small_bytes = small.memory_bytes()
+    yield from _waits(f"with {SMALL // 2:,} queued", client.waits_ms(0.0))
 
     place, mails = stock.at(stock.largest), stock.queued(stock.largest)
     yield from _started(place, mails, seconds, small_bytes)
     with (
-        _sending(place, RETENTION_DAYS="30") as bench,
+        _sending(place) as bench,
         closing(bench.store()) as store,
         posting(directory / "posts", bench.port, POSTS) as client,
     ):
@@ -62,13 +66,13 @@ def queued(directory: Path, stock: Stock, seconds: int) -> Iterator[Figure]:
     )
 
 
-def _sending(place: Path, **settings: str) -> Bench:
+def _sending(place: Path) -> Bench:
     return Bench(
         place,
         TRANSPORT=ELSEWHERE,
         NULL_NAME=ELSEWHERE,
         MAX_SEND_PER_SECOND=f"{RATE}",
-        **settings,
+        RETENTION_DAYS="30",
     )
 
 
@@ -81,17 +85,14 @@ def _started(place: Path, mails: int, seconds: int, small_bytes: int) -> Iterato
             ready_s = time.perf_counter() - began
             until(lambda: store.batches.queued() < waiting, within_s=60)
             first_s = time.perf_counter() - began
-            with posting(place / "posts", bench.port, POSTS) as client:
-                time.sleep(seconds)
-                memory = bench.memory_bytes()
-                quiet = list(_waits("while nothing but sending goes on", client.waits_ms(0.0)))
+            time.sleep(seconds)
+            memory = bench.memory_bytes()
     yield Figure(10, f"start with {mails:,} queued until the API answers", ready_s, "s", "<= 2")
     yield Figure(10, "… until the first mail is sent and on record", first_s, "s", "<= 2")
     limit = f"{small_bytes / 1e6:.0f} MB with {SMALL // 2:,} queued"
     yield Figure(10, "memory of all processes", memory / 1e6, "MB", "<= 200", limit)
     ratio = memory / small_bytes
     yield Figure(10, f"… ÷ with {SMALL // 2:,} queued", ratio, "", "<= 1.1", limit)
-    yield from quiet
 
 
 def _waits(when: str, waits_ms: Sequence[float], target: str = "") -> Iterator[Figure]:
@@ -110,7 +111,9 @@ def _pruned(store: Store, stock: Stock, client: Client) -> Iterator[Figure]:
     old = _old(store, stock)
     last, _ = stock.sent(stock.largest)[-1]
     since_s = time.time()
-    while store.batches.get(last):
+    for _ in range(old // 1_000 + 10):  # far more turns than it takes
+        if not store.batches.get(last):
+            break
         duties.prune(store, time.time_ns() // 10**6, 30 * duties.DAY_MS, 0)
     took_s = time.time() - since_s
     assert _old(store, stock) == 0

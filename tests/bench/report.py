@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.bench.curves import curves, is_point
+from tests.bench.curves import curves, is_point, number
 
 NO_RESULTS: Mapping[str, Any] = {"machine": {}, "figures": []}
+PEER = "peer: "
+"""How the names of others' figures begin."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def peers(rows: Sequence[Mapping[str, Any]], figure: int) -> list[str]:
     return [
         f"{row['name']}: {number(row['value'])} {row['unit']}"
         for row in rows
-        if row["figure"] == figure and row["name"].startswith("peer: ")
+        if row["figure"] == figure and row["name"].startswith(PEER)
     ]
 
 
@@ -94,7 +96,8 @@ def as_text(document: Mapping[str, Any]) -> str:
     lines += [
         "",
         "Load generators, sinks, peers and mailer share these cores. Each figure stands beside",
-        "what the bare machine did just before it was measured. Figure 11 is the soak.",
+        "what the bare machine did just before it was measured; what peers did is told as part of",
+        "the figure they compare with. Figure 11 is the soak.",
         "",
         "| # | figure | measured | target | | the machine's own | command |",
         "|---|---|---|---|---|---|---|",
@@ -102,21 +105,22 @@ def as_text(document: Mapping[str, Any]) -> str:
     marks = {True: "met", False: "**not met**", None: ""}
     for row in document["figures"]:
         if not is_point(row):
+            limit, _, _ = row["machine_limit"].partition(f"; {PEER}")
             lines.append(
                 f"| {row['figure']} | {row['name']} | {number(row['value'])} {row['unit']}"
-                f" | {row['target']} | {marks[row['met']]} | {row['machine_limit']}"
-                f" | `{row['command']}` |"
+                f" | {row['target']} | {marks[row['met']]} | {limit} | `{row['command']}` |"
             )
     return "\n".join([*lines, *_curves_as_text(document)]) + "\n"
 
 
-def number(value: float) -> str:
-    """With as many digits as mean something."""
-    return f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"
-
-
 def _curves_as_text(document: Mapping[str, Any]) -> list[str]:
-    lines = ["", "## Curves", "", "n stands for what the curve runs over.", ""]
+    lines = [
+        "",
+        "## Curves",
+        "",
+        "n stands for what the curve runs over. Where SQLite's single writer",
+    ]
+    lines += ["ends every growth stands above, in the last rows of figure 4.", ""]
     for curve in curves(document["figures"]):
         lines += [
             f"### Figure {curve.figure}: {curve.title}",
