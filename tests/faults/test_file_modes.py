@@ -28,11 +28,16 @@ def test_files_are_for_their_owner_alone(
         killed.kill()
         for name in ("mailer.db", "mailer.db-wal", "mailer.db-shm", "mailer.db-lock"):
             (home / name).chmod(0o644)
-    run = start(database, under=CARELESS, TRANSPORT="maildir").serving()
+    told = {"WEBHOOK_ENDPOINTS": "https://127.0.0.1:9/nobody"}
+    run = start(database, under=CARELESS, TRANSPORT="maildir", **told).serving()
     assert run.call("POST", "/v1/messages", {"messages": [MESSAGE]})[0] == 200
     until(run.mails)
     until((home / "mailer.db-notifier-webhook").exists)
-    assert modes(home) == {
+    files = modes(home)
+    of_senders = {name for name in files if name.startswith("mailer.db-sender-")}
+    assert of_senders
+    assert files == {
+        **dict.fromkeys(of_senders, 0o600),
         "mailer.db": 0o600,
         "mailer.db-lock": 0o600,
         "mailer.db-notifier-webhook": 0o600,
