@@ -88,7 +88,8 @@ def uninstall(purge: bool) -> None:
     there = [name for name in _units() if (UNITS / name).exists()]
     if there:
         _run("systemctl", "disable", "--quiet", "mailer.target")
-        _run("systemctl", "stop", *(name for name in there if not {"@", "/"} & set(name)))
+        units = [name for name in there if not {"@", "/"} & set(name)]
+        _run("systemctl", "stop", *units, "mailer-failure@*.service")
     for path in (UNITS / name for name in there):
         path.unlink()
         if path.parent != UNITS and not any(path.parent.iterdir()):
