@@ -13,6 +13,7 @@ import os
 import resource
 import select
 import signal
+import sys
 import threading
 from contextlib import suppress
 from http import HTTPStatus
@@ -50,6 +51,10 @@ LAST_REQUEST_WITHIN_S: Final = 1.0
 ANSWER_WITHIN_S: Final = 6
 """At the end, so long a request that has begun may take; then its connection is cut."""
 STOP_WITHIN_S: Final = 9
+GIVE_WAY_AFTER_S: Final = 0.0005
+"""So long the event loop may keep the interpreter from the thread that commits, which needs it a
+dozen times while all other writers wait for the database. Beside a busy loop a commit of 15 posts
+held it for 20 ms with Python's 5 ms, for 10 with this, and for 6 beside none."""
 CONNECTIONS_A_WORKER: Final = 4_000
 
 
@@ -181,6 +186,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         logging.getLogger("uvicorn.error").propagate = True
 
     def init_process(self) -> None:
+        sys.setswitchinterval(GIVE_WAY_AFTER_S)
         threading.Thread(target=_end_with, args=(self.ppid,), daemon=True).start()
         super().init_process()
 

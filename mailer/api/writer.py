@@ -11,7 +11,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -118,24 +118,29 @@ class Writer:
 
     def _next_jobs(self) -> list[_Job]:
         """Wait for a job and take those that wait with it; none when it is time to end."""
-        jobs: list[_Job] = []
         job = self._jobs.get()
-        while job is not None:
-            jobs.append(job)
-            if len(jobs) == JOBS_A_COMMIT:
-                return jobs
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                return jobs
-        if jobs:
-            self._jobs.put(None)  # these first; the end comes round again
+        if job is None:
+            return []
+        jobs = [job]
+        self._take_waiting(jobs)
         return jobs
 
-    def _commit(self, store: Store, jobs: list[_Job]) -> None:
+    def _take_waiting(self, jobs: list[_Job]) -> None:
+        """Add those that wait by now."""
+        with suppress(queue.Empty):
+            while len(jobs) < JOBS_A_COMMIT:
+                job = self._jobs.get_nowait()
+                if job is None:
+                    self._jobs.put(None)  # these first; the end comes round again
+                    return
+                jobs.append(job)
+
+    def _commit(self, store: Store, jobs: list[_Job], *, alone: bool = False) -> None:
         self._before(store)
         try:
             with store.write():
+                if not alone:
+                    self._take_waiting(jobs)  # those that came while another process was writing
                 for job in jobs:
                     _run(store, job)
         except StoreError as error:
@@ -145,7 +150,7 @@ class Writer:
             # Something that was accepted can't be written: it must not take the others with it.
             if len(jobs) > 1:
                 for job in jobs:
-                    self._commit(store, [job])
+                    self._commit(store, [job], alone=True)
                 return
             jobs[0].error = error
         else:

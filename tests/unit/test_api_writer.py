@@ -36,12 +36,16 @@ def opened(database: Path) -> Store:
 
 
 def run(
-    database: Path, story: Callable[[Writer], Awaitable[None]], *, wait_s: float = 10.0
+    database: Path,
+    story: Callable[[Writer], Awaitable[None]],
+    *,
+    wait_s: float = 10.0,
+    before: Callable[[Store], None] = lambda store: None,
 ) -> None:
     """Tell a story to a writer that lives as long as it lasts."""
 
     async def whole() -> None:
-        writer = Writer(lambda: opened(database), Bell(database), wait_s=wait_s)
+        writer = Writer(lambda: opened(database), Bell(database), wait_s=wait_s, before=before)
         writer.open()
         try:
             await story(writer)
@@ -84,6 +88,23 @@ def test_jobs_that_wait_share_a_commit(database: Path) -> None:
 
     run(database, story)
     assert len(stored(database)) == 100
+
+
+def test_jobs_that_come_while_another_process_writes_share_a_commit(database: Path) -> None:
+    taken = threading.Event()
+
+    async def story(writer: Writer) -> None:
+        before = remembered_commits(database)
+        with lock_path(database).open("rb+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            first = asyncio.create_task(writer.run(add("first@x.example")))
+            await asyncio.to_thread(taken.wait, 10)
+            later = [asyncio.create_task(writer.run(add(f"{n}@x.example"))) for n in range(10)]
+            await asyncio.sleep(0)
+        assert all(await asyncio.gather(first, *later))
+        assert remembered_commits(database) == before + 1
+
+    run(database, story, before=lambda store: taken.set())
 
 
 def test_a_job_that_fails_fails_alone_and_is_undone(database: Path) -> None:
