@@ -125,7 +125,7 @@ def test_what_is_put_is_stored_and_read(noting: Service) -> None:
         ("GET", "/v1/notes?other=1", None, 422),
         ("PUT", "/v1/notes/a", b'{"text": 1, "more": 2}', 422),
         ("PUT", "/v1/notes/a", b"{", 400),
-        ("GET", "/v1/notes/a/sly", None, 503),
+        ("GET", "/v1/notes/a/sly", None, 500),
     ],
 )
 def test_what_is_wrong_is_answered_as_our_own_calls_do(
