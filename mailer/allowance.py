@@ -45,7 +45,7 @@ def allowance(
     names = store.queue.names()
     working = {one.name for one in sessions}
     if settings.ways.with_choice or any(len(route_of(name)) > 1 for name in names):
-        working -= _out_of_service(store, sessions, settings, now_ms, now_us)
+        working -= _out_of_service(store, sessions, settings, now_ms)
     waiting = [source for one in sessions for source in _sources(one, names, working, settings)]
     if takes_alone:
         alone = [source for source in waiting if any(map(store.queue.has_alone, source.queues))]
@@ -118,14 +118,14 @@ class _Source:
 
 
 def _out_of_service(
-    store: Store, sessions: Sequence[Sessions], settings: Settings, now_ms: int, now_us: int
+    store: Store, sessions: Sequence[Sessions], settings: Settings, now_ms: int
 ) -> Set[str]:
     """The transports whose mail goes by the next, where it has the choice."""
     out = store.transports.out_of_service(now_ms, settings.fail_over_after_s * 1000)
     passed_over = {name for name, _ in settings.ways.detours(out)}
     for one in sessions:
         if one.name in passed_over:
-            _usable(store, one, now_us)  # it may have no mail left, and is tried all the same
+            one.grow()  # it may have no mail left, and is tried all the same
     return out
 
 

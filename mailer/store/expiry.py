@@ -10,9 +10,8 @@ from typing import Final
 from mailer.store.batches import LOOKED_AT_A_STEP
 from mailer.store.connection import Database
 from mailer.store.counters import Tally
-from mailer.store.log import append_own
-from mailer.store.queue import FINISH
-from mailer.vocabulary import EventType, State
+from mailer.store.queue import give_up
+from mailer.vocabulary import State
 
 _NEXT_EXPIRED: Final = """
 SELECT b.id, b.id + b.mails - 1
@@ -45,11 +44,8 @@ class Expiry:
         while done < step and (row := self._db.one(_NEXT_EXPIRED, (now_ms,))):
             batch, last_id = row
             expired = self._db.all(_EXPIRED_MAILS, (batch, last_id, now_ms, step))
-            why = "expired before it could be sent"
-            for mail_id, topic, queue, lane in expired:
-                self._db.run(FINISH, (State.FAILED, now_ms, why, mail_id))
-                tally.moved(topic, queue, lane, State.PENDING, State.FAILED)
-                append_own(self._db, [(EventType.FAILED, now_ms, mail_id, topic, "queue", why)])
+            for place in expired:
+                give_up(self._db, place, State.FAILED, now_ms, tally)
             if len(expired) < step:
                 self._db.run(_NOTE_EXPIRED, (batch, last_id, now_ms))
             done += len(expired) + 1 + (last_id - batch) // LOOKED_AT_A_STEP

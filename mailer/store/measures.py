@@ -1,9 +1,9 @@
 """What is counted and timed for `/metrics`, over all processes and their restarts.
 
 Gathered in memory, and added to the table by a transaction that writes anyway, at most once a
-second: so it costs a commit next to nothing, and a process that is killed takes less than a
-second of it along. What was counted within a transaction that is undone is not counted. The
-counts of mails are exact; they stand with the queues, see `counters`.
+second: so it costs a commit next to nothing, and a process that is killed takes along what it has
+gathered since its last such commit. What was counted within a transaction that is undone is not
+counted. The counts of mails are exact; they stand with the queues, see `counters`.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ _PARK: Final = "UPDATE mails SET waits_for = 'topic' WHERE id = ?"
 
 _NOTE_PARKED: Final = "UPDATE topics SET parked = 1 WHERE id = ? AND parked = 0"
 
-FINISH: Final = """
+_GIVE_UP: Final = """
 UPDATE mails SET state = ?, state_at_ms = ?, waits_for = NULL, detail = ? WHERE id = ?
 """
 
@@ -72,6 +72,11 @@ _EVER: Final = 2**62
 MOVED_A_CLAIM: Final = 1_000
 """So many mails that may not go are moved aside in one claim; the next goes on."""
 LOOKED_AT_ONCE: Final = 200
+
+_WHY_GIVEN_UP: Final = {
+    State.SUPPRESSED: "the address is on the suppression list",
+    State.FAILED: "expired before it could be sent",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +137,10 @@ class Claim:
     """Mails that stood before others and may not go now; there may be more of them."""
 
 
+Place = tuple[int, int, str, str]
+"""A waiting mail's row, topic, queue and lane."""
+
+
 class _Candidate(NamedTuple):
     mail: ClaimedMail
     topic: int
@@ -140,6 +149,10 @@ class _Candidate(NamedTuple):
     expires_at_ms: int | None
     held: bool
     suppressed: bool
+
+    @property
+    def place(self) -> Place:
+        return self.mail.id, self.topic, self.queue, self.lane
 
 
 class Queue:
@@ -267,27 +280,12 @@ class Queue:
                 self._db.run(_PARK, (candidate.mail.id,))
                 self._db.run(_NOTE_PARKED, (candidate.topic,))
             elif candidate.suppressed:
-                why = "the address is on the suppression list"
-                self._finish(candidate, State.SUPPRESSED, why, now_ms, tally)
+                give_up(self._db, candidate.place, State.SUPPRESSED, now_ms, tally)
             elif candidate.expires_at_ms is not None and candidate.expires_at_ms <= now_ms:
-                why = "expired before it could be sent"
-                self._finish(candidate, State.FAILED, why, now_ms, tally)
+                give_up(self._db, candidate.place, State.FAILED, now_ms, tally)
             else:
                 good.append(candidate)
         return good
-
-    def _finish(
-        self,
-        candidate: _Candidate,
-        state: State,
-        why: str,
-        now_ms: int,
-        tally: Tally,
-    ) -> None:
-        mail_id = candidate.mail.id
-        self._db.run(FINISH, (state, now_ms, why, mail_id))
-        tally.moved(candidate.topic, candidate.queue, candidate.lane, State.PENDING, state)
-        append_own(self._db, [(EventType(state), now_ms, mail_id, candidate.topic, "queue", why)])
 
     def _lease(
         self, ask: Ask, mails: list[_Candidate], slots: list[Slot], now_ms: int, tally: Tally
@@ -311,6 +309,15 @@ class Queue:
         for of_queue, number in alike.items():
             tally.moved(*of_queue, State.PENDING, State.SENDING, number)
         return leases
+
+
+def give_up(db: Database, place: Place, state: State, now_ms: int, tally: Tally) -> None:
+    """Finish a waiting mail that may not be sent any more: `suppressed`, or `failed` as expired."""
+    mail_id, topic, queue, lane = place
+    why = _WHY_GIVEN_UP[state]
+    db.run(_GIVE_UP, (state, now_ms, why, mail_id))
+    tally.moved(topic, queue, lane, State.PENDING, state)
+    append_own(db, [(EventType(state), now_ms, mail_id, topic, "queue", why)])
 
 
 def _within(quota: int | None, wanted: int) -> int:

@@ -87,16 +87,17 @@ class Slots:
 
     def used_since(self, way: str, since_us: int) -> int:
         """Recipients whose (latest possible) use is later than that."""
-        sql = _RECENT_OF_DOMAIN if "@" in way else _RECENT
-        return sum(recipients for _, recipients in self._db.all(sql, (way, since_us)))
+        return sum(granted.recipients for granted in self._recent(way, since_us))
 
     def _on_record(self, way: str, limit: Limit, now_us: int) -> Pace:
         since_us = now_us - limit.window_us
-        of_domain = "@" in way
-        recent = self._db.all(_RECENT_OF_DOMAIN if of_domain else _RECENT, (way, since_us))
-        next_sql = _NEXT_OF_DOMAIN if of_domain else _NEXT
-        (next_us,) = self._db.one(next_sql, (way, since_us)) or (None,)
-        return Pace(limit, [Granted(*row) for row in recent], next_us or 0)
+        sql = _NEXT_OF_DOMAIN if "@" in way else _NEXT
+        (next_us,) = self._db.one(sql, (way, since_us)) or (None,)
+        return Pace(limit, self._recent(way, since_us), next_us or 0)
+
+    def _recent(self, way: str, since_us: int) -> list[Granted]:
+        sql = _RECENT_OF_DOMAIN if "@" in way else _RECENT
+        return [Granted(*row) for row in self._db.all(sql, (way, since_us))]
 
     def record(
         self, ways: Sequence[str], rates: Mapping[str, Limit], sender: int, slot: Slot

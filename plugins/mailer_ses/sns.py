@@ -183,11 +183,9 @@ def _ours(message: Message, topic_arns: tuple[str, ...]) -> Topic:
 
 def _check_age(message: Message, now: datetime, max_age: timedelta) -> None:
     try:
-        sent = datetime.fromisoformat(message.timestamp)
+        sent = datetime.strptime(message.timestamp, "%Y-%m-%dT%H:%M:%S.%f%z")
     except ValueError:
-        sent = None
-    if sent is None or sent.tzinfo is None:
-        raise refusal("Timestamp", "is not a time as SNS writes it")
+        raise refusal("Timestamp", "is not a time as SNS writes it") from None
     if not now - max_age <= sent <= now + MAX_AHEAD:
         raise refusal("Timestamp", "is too far from this machine's time")
 
